@@ -1,0 +1,44 @@
+"""deepsentinel: from a rectangle on a map to matched Sentinel-1 and Sentinel-2 pixels, masks, embeddings and models.
+
+The public verbs are loaded on first use, so that importing the package costs next to nothing:
+
+    import deepsentinel as ds
+
+    src = ds.open_source("demo")
+    scenes = src.search(src.area, "2018-05-01", "2018-08-31")
+    pairs = ds.pair(scenes, aoi=src.area, max_days=3)
+    patch = src.read(pairs.iloc[0], ds.geobox(src.area))
+    ds.show(patch)
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+# verb -> the module it lives in. No verb shares its name with a module: once that module was imported, Python would
+# put the module in the verb's place.
+_VERBS = {
+    "check_patch": "bands",
+    "geobox": "aoi",
+    "match_rate": "pairing",
+    "open_source": "sources",
+    "pair": "pairing",
+    "select": "pairing",
+    "show": "figures",
+}
+
+__all__ = ["__version__", *_VERBS]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _VERBS:
+        raise AttributeError(f"module 'deepsentinel' has no attribute {name!r}; it has {', '.join(sorted(_VERBS))}")
+    from importlib import import_module
+
+    verb = getattr(import_module(f"{__name__}.{_VERBS[name]}"), name)
+    globals()[name] = verb
+    return verb
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_VERBS})

@@ -1,0 +1,115 @@
+"""Where pixels come from: `open_source` turns a name, an address or a path into something to search and read.
+
+Every source speaks the protocol in `base.py`; the list below is all there is to register.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepsentinel.errors import InputError
+
+from .base import Failure, Source
+
+if TYPE_CHECKING:
+    from .stac import StacSource
+
+__all__ = ["SOURCES", "Failure", "Source", "open_source"]
+
+SOURCES: Mapping[str, str] = {
+    "demo": "an imaginary coast, offline and without an account",
+    "samples": "two real matched pairs, fetched once (8 MB)",
+    "planetary-computer": "Sentinel-2 L2A and Sentinel-1 RTC, worldwide, without an account",
+    "earth-search": "Sentinel-2 L2A, worldwide, without an account",
+    "cdse": "the original Sentinel-2 L2A products, with S3 keys of your own",
+}
+# Named in the documentation of the plan, and not there yet: better said than guessed at.
+NOT_YET = {"earth-engine": "Google Earth Engine"}
+
+
+def open_source(name: str | Path | Mapping[str, Any], /, **options: Any) -> StacSource:
+    """Open a place that pixels come from.
+
+    `name` is one of `SOURCES`, the address of a STAC API or catalog, a catalog, collection, item collection or item
+    file, a folder with a `catalog.json`, or an item collection already in memory. Options depend on what it is; the
+    most useful for catalogs: `assets={"B02": "blue"}` where band names cannot be told from the catalog,
+    `collections={"S2": "sentinel-2-c1-l2a"}`, `s1_units="dB"`, `s1_backscatter="gamma0_rtc"`, `s2_offset=-1000`,
+    `s2_level="L2A"`.
+
+    >>> source = open_source({"type": "FeatureCollection", "features": []}, name="nothing yet")
+    >>> source.name
+    'nothing yet'
+    """
+    if isinstance(name, Mapping):
+        return _stac(name, options)
+    text = str(name).strip()
+    key = text.lower().replace("_", "-").replace(" ", "-")
+    if key == "demo":
+        from .demo import DemoSource
+
+        return _make(DemoSource, key, options)
+    if key == "samples":
+        from .samples import SamplesSource
+
+        return _make(SamplesSource, key, options)
+    if key in SOURCES:
+        from .presets import PRESETS
+        from .services import open_preset
+        from .stac import StacSource
+
+        _check_options(StacSource, key, options)
+        return open_preset(PRESETS[key], **options)
+    for service in _presets_at(text):
+        # By its address a service is the same service: it signs, and stores its pixels, the way it does.
+        return open_source(service, **options)
+    if key in NOT_YET:
+        raise InputError(f"{NOT_YET[key]} cannot be read yet. There are {_known()}.")
+    if "://" not in text and not Path(text).expanduser().exists() and not _looks_like_path(text):
+        near = difflib.get_close_matches(key, [*SOURCES, *NOT_YET], 1, 0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"Unknown source {text!r}.{hint} There are {_known()}; or give the address or file of a STAC catalog."
+        )
+    return _stac(name, options)
+
+
+def _presets_at(address: str) -> list[str]:
+    if "://" not in address:
+        return []
+    from .presets import PRESETS
+
+    return [name for name, preset in PRESETS.items() if address.rstrip("/") == preset.url]
+
+
+def _known() -> str:
+    return ", ".join(f"{name!r} ({what})" for name, what in SOURCES.items())
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.lower().endswith((".json", ".geojson", ".safe"))
+
+
+def _stac(location: str | Path | Mapping[str, Any], options: dict[str, Any]) -> StacSource:
+    from .stac import StacSource
+
+    _check_options(StacSource, "a STAC catalog", options)
+    return StacSource(location, **options)
+
+
+def _make(kind: type[StacSource], name: str, options: dict[str, Any]) -> StacSource:
+    _check_options(kind, name, options)
+    return kind(**options)
+
+
+def _check_options(kind: type, name: str, options: Mapping[str, Any]) -> None:
+    """A misspelt option must not pass for one that was left out."""
+    known = [key for key in inspect.signature(kind).parameters if key not in ("location", "preset", "signer")]
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"open_source({name!r}) has no option {key!r}.{hint} It has {', '.join(known) or 'none'}.")

@@ -1,0 +1,162 @@
+"""Scenes on a grid -> one Patch or one Series, with the coordinates and attributes of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepsentinel.bands import DTYPES
+from deepsentinel.errors import InputError
+
+from . import items as facts
+from .plans import Array, Scene
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from odc.geo.geobox import GeoBox
+
+TIME = {"S1": "s1_time", "S2": "s2_time"}
+# How CF, and with it rioxarray and GDAL, find the CRS of a band.
+BAND_ATTRS = {"grid_mapping": "spatial_ref"}
+# Two scenes of one satellite within this time are parts of one pass: neighbouring granules or slices.
+SAME_PASS = np.timedelta64(10, "m")
+
+
+@lru_cache(maxsize=64)
+def _crs_attrs(crs: str) -> dict[str, Any]:
+    from pyproj import CRS
+
+    cf = CRS.from_user_input(crs).to_cf()
+    return {**cf, "spatial_ref": cf["crs_wkt"]}
+
+
+def grid_coords(grid: GeoBox) -> dict[str, Any]:
+    """The coordinates that place a Dataset: pixel centres, and the CRS as CF and GDAL write it."""
+    a = grid.affine
+    rows, columns = grid.shape
+    transform = " ".join(repr(float(value)) for value in (a.c, a.a, a.b, a.f, a.d, a.e))
+    geographic = grid.crs is not None and grid.crs.geographic
+    units = {"units": "degrees" if geographic else "metre"}
+    return {
+        "y": _variable("y", a.f + a.e * (np.arange(rows) + 0.5), {"axis": "Y", **units}),
+        "x": _variable("x", a.c + a.a * (np.arange(columns) + 0.5), {"axis": "X", **units}),
+        "spatial_ref": _variable((), np.asarray(0), {**_crs_attrs(str(grid.crs)), "GeoTransform": transform}),
+    }
+
+
+def _variable(dims: str | tuple[str, ...], values: Array, attrs: Mapping[str, Any] | None = None) -> xr.Variable:
+    """An array with its dims; given without them, xarray imports all of dask just to see that it is not dask's."""
+    import xarray as xr
+
+    return xr.Variable(dims, values, dict(attrs or {}), fastpath=True)
+
+
+def make_patch(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+    """One scene, or one of each sensor -> a Patch."""
+    import xarray as xr
+
+    coords = grid_coords(grid)
+    variables: dict[str, Any] = {}
+    said: dict[str, Any] = {"source": source}
+    times = {}
+    # Optical first: it is what people look at first.
+    for scene in sorted(scenes, key=lambda scene: scene.sensor, reverse=True):
+        variables |= {name: _variable(("y", "x"), values, BAND_ATTRS) for name, values in scene.variables.items()}
+        said |= {**scene.attrs, f"{scene.sensor.lower()}_id": scene.id}
+        times[scene.sensor] = scene.time
+        coords[TIME[scene.sensor]] = _variable((), np.asarray(scene.time))
+    if len(times) == 2:
+        said["gap_hours"] = float((times["S1"] - times["S2"]) / np.timedelta64(1, "s")) / 3600
+    return xr.Dataset(variables, coords, {**said, **attrs})
+
+
+def passes(scenes: Sequence[Scene], grid: GeoBox) -> list[list[Scene]]:
+    """Scenes of one sensor -> one list for each pass, in order of time; within a pass the best first."""
+    ordered = sorted(scenes, key=lambda scene: (scene.time, scene.id))
+    groups: list[list[Scene]] = []
+    for scene in ordered:
+        first = groups[-1][0] if groups else None
+        if (
+            first is not None
+            and scene.time - first.time <= SAME_PASS
+            and facts.platform(first.item) == facts.platform(scene.item)
+        ):
+            groups[-1].append(scene)
+        else:
+            groups.append([scene])
+    epsg = str(grid.crs.epsg) if grid.crs is not None else ""
+
+    def preference(scene: Scene) -> tuple[bool, str, str]:
+        mine = facts.crs(scene.item) or ""
+        # A granule in the grid's own zone is copied, any other resampled; a newer processing is better than an older.
+        newest = "".join(chr(0x10FFFF - ord(letter)) for letter in facts.baseline(scene.item) or "")
+        return not (epsg and mine.endswith(epsg)), newest, scene.id
+
+    return [sorted(group, key=preference) for group in groups]
+
+
+def _missing(name: str, values: Array) -> Array:
+    return np.isnan(values) if DTYPES[name] == "float32" else values == 0
+
+
+def _fill(name: str) -> float:
+    return np.nan if DTYPES[name] == "float32" else 0
+
+
+def _mosaic(group: Sequence[Scene], name: str, shape: tuple[int, int]) -> Array:
+    """One band of a pass: the first scene's pixels, its gaps filled from the next."""
+    out = np.full(shape, _fill(name), DTYPES[name])
+    for scene in group:
+        values = scene.variables.get(name)
+        if values is None:
+            continue
+        gaps = _missing(name, out)
+        if not gaps.any():
+            break
+        out[gaps] = values[gaps]
+    return out
+
+
+def make_series(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+    """Any number of scenes -> a Series: each sensor with its own dates, granules of one pass put together."""
+    import xarray as xr
+
+    coords = grid_coords(grid)
+    variables: dict[str, Any] = {}
+    said: dict[str, Any] = {"source": source}
+    for sensor in ("S2", "S1"):
+        mine = [scene for scene in scenes if scene.sensor == sensor]
+        if not mine:
+            continue
+        _same(mine, "level" if sensor == "S2" else "backscatter", said)
+        groups = passes(mine, grid)
+        time = TIME[sensor]
+        names = dict.fromkeys(name for scene in mine for name in scene.variables)
+        for name in names:
+            stack = np.stack([_mosaic(group, name, (grid.height, grid.width)) for group in groups])
+            variables[name] = _variable((time, "y", "x"), stack, BAND_ATTRS)
+            for scene in mine:  # a long series is large: not twice in memory
+                scene.variables.pop(name, None)
+        coords[time] = _variable(time, np.array([group[0].time for group in groups], "datetime64[ns]"))
+        short = sensor.lower()
+        ids = ["+".join(scene.id for scene in group) for group in groups]
+        coords[f"{short}_id"] = _variable(time, np.array(ids, "object"))
+        per_date = {"S2": ("baseline", "offset_removed"), "S1": ("orbit",)}[sensor]
+        for key in per_date:
+            values = [group[0].attrs.get(key) for group in groups]
+            if all(value is not None for value in values):
+                coords[key] = _variable(time, np.array(values, "object" if isinstance(values[0], str) else None))
+    return xr.Dataset(variables, coords, {**said, **attrs})
+
+
+def _same(scenes: Sequence[Scene], key: str, said: dict[str, Any]) -> None:
+    values = sorted({str(scene.attrs.get(key)) for scene in scenes})
+    if len(values) > 1:
+        raise InputError(
+            f"The table mixes {key} {' and '.join(values)}: values of one cannot be compared with the other's. "
+            f"Keep one: table[table.{key} == {values[-1]!r}]."
+        )
+    said[key] = values[0]

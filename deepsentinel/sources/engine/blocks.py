@@ -1,0 +1,196 @@
+"""The pixel engine: wants in, arrays out. It knows files and grids, and nothing of STAC.
+
+`read_wants` takes everything at once; `iter_wants` streams any number of groups in order with bounded memory. How the
+work is shared out so that nothing is decoded twice is in crew.py, what a file is in rasters.py, and where a grid's
+pixels lie in it in warp.py.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import rasterio
+
+from deepsentinel.errors import InputError, ReadError
+from deepsentinel.sources.web import shown
+
+from .crew import Crew
+from .rasters import is_remote
+from .warp import REACH_PX
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+# Waiting for a server costs no processor, so more files are under way than there are cores.
+REMOTE_THREADS = 16
+# Tiny patches of many scenes would fill no memory, and the first of them would wait for the last.
+MOST_FILES = 1024
+
+
+@dataclass(frozen=True)
+class Want:
+    """One band of one file, wanted on one grid.
+
+    >>> from odc.geo.geobox import GeoBox
+    >>> grid = GeoBox.from_bbox((500_000, 5_400_000, 502_560, 5_402_560), "EPSG:32631", resolution=10)
+    >>> Want("scene/B05.tif", grid).resampling
+    'nearest'
+    """
+
+    href: str
+    """A path, an http(s) link (signed if need be), or anything GDAL opens."""
+    grid: GeoBox
+    """Where the pixels are wanted."""
+    band: int = 1
+    """Counted from 1."""
+    resampling: str = "nearest"
+    """nearest, bilinear, cubic or average; used where the grid's pixels are not the file's. Only `average` may start
+    from the file's overviews, and does so when an overview is still at least twice as fine as the grid."""
+    nodata: float | None = None
+    """What marks a missing pixel; None: what the file says, else NaN for floats and 0 for integers. Pixels outside the
+    file get it too."""
+    domain: Literal["linear", "db"] | None = None
+    """For radar: `linear` keeps interpolated power above zero, `db` (decibels in the file) also averages as power."""
+    fill: float | None = None
+    """What missing pixels come as, where the file's type can hold it; None: as their nodata value. So that a caller
+    need not know what a file says is missing."""
+
+    def __post_init__(self) -> None:
+        if self.resampling not in REACH_PX:
+            raise InputError(
+                f"resampling={self.resampling!r} for {shown(self.href)}: use one of {', '.join(REACH_PX)}."
+            )
+        if self.domain not in (None, "linear", "db"):
+            raise InputError(f"domain={self.domain!r} for {shown(self.href)}: use 'linear', 'db' or None.")
+        if self.band < 1:
+            raise InputError(f"band={self.band} for {shown(self.href)}: bands are counted from 1.")
+
+
+def check_limits(threads: int | None, memory_mb: float = 1.0) -> None:
+    """Refuse what nothing can be read with.
+
+    >>> check_limits(threads=2, memory_mb=512)
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads={threads}: give 1 or more, or None to let the number of cores decide.")
+    if not memory_mb > 0:
+        raise InputError(f"memory_mb={memory_mb}: give how many MB may be read ahead, such as 512.")
+
+
+def _env_options() -> dict[str, Any]:
+    """The caller's rasterio.Env (credentials, endpoints): it holds in the caller's thread, and we work in others."""
+    return dict(rasterio.env.getenv()) if rasterio.env.hasenv() else {}
+
+
+def read_wants(wants: Sequence[Want], *, threads: int | None = None) -> list[np.ndarray | Exception]:
+    """The pixels of every want, in order; where a want cannot be read, the ReadError that says why stands in its place.
+
+    Arrays have the file's dtype and the grid's shape. Each file is opened once, each compressed block decoded once.
+    `threads=None`: one per core for local files, 16 for remote ones. An active rasterio.Env holds for the reading.
+
+    >>> from odc.geo.geobox import GeoBox
+    >>> grid = GeoBox.from_bbox((500_000, 5_400_000, 502_560, 5_402_560), "EPSG:32631", resolution=10)
+    >>> [type(pixels).__name__ for pixels in read_wants([Want("no/such/file.tif", grid)])]
+    ['ReadError']
+    """
+    check_limits(threads)
+    return _read(wants, threads, _env_options(), threading.Event())
+
+
+def _read(
+    wants: Sequence[Want], threads: int | None, options: dict[str, Any], stop: threading.Event
+) -> list[np.ndarray | Exception]:
+    """The results of all wants; with `stop` set by somebody, only of those that were done by then."""
+    if threads is None:
+        threads = REMOTE_THREADS if any(is_remote(want.href) for want in wants) else min(8, os.cpu_count() or 1)
+    crew = Crew(wants, options, stop)
+    if threads == 1:
+        crew.work()
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="deepsentinel-read") as pool:
+            try:
+                for done in [pool.submit(crew.work) for _ in range(threads)]:
+                    done.result()
+            except BaseException:  # an interrupt: let the others finish their block and stop
+                stop.set()
+                raise
+    assert stop.is_set() or all(result is not None for result in crew.results), "a want was forgotten"
+    return [_STOPPED if result is None else result for result in crew.results]
+
+
+# Nobody sees it: whoever set `stop` has left.
+_STOPPED = ReadError("Reading was stopped before this was read.")
+
+
+def iter_wants(
+    groups: Iterable[Sequence[Want]], *, threads: int | None = None, memory_mb: float = 512.0
+) -> Iterator[list[np.ndarray | Exception]]:
+    """For each group of wants (a patch's, say) its results, in order, reading ahead within `memory_mb`.
+
+    Groups are gathered into chunks whose arrays take a quarter of `memory_mb`, and a chunk is read as one: neighbours
+    in the order share opened files and decoded blocks, so sort by scene. While one chunk is handed out the next is
+    read. `groups` may be endless; it is consumed a chunk ahead, in a thread of its own, so what it does on the way
+    (signing a link, rendering a demo scene) overlaps with the caller's work too. An exception it raises surfaces after
+    the groups before it. A rasterio.Env that is active when this is called, or that `groups` enters, holds for all.
+
+    >>> list(iter_wants([]))
+    []
+    """
+    check_limits(threads, memory_mb)
+    return _chunks(groups, threads, memory_mb * 2**20 / 4, _env_options())
+
+
+Results = list[np.ndarray | Exception]
+
+
+def _chunks(
+    groups: Iterable[Sequence[Want]], threads: int | None, budget: float, options: dict[str, Any]
+) -> Iterator[Results]:
+    source = iter(groups)
+    stop = threading.Event()
+
+    def chunk(most_bytes: float) -> tuple[list[Results], bool, BaseException | None]:
+        """The next groups' results, whether there may be more, and what broke the supply."""
+        gathered: list[Sequence[Want]] = []
+        held, more, broken = 0.0, True, None
+        files: set[str] = set()
+        while held < most_bytes and len(files) < MOST_FILES and not stop.is_set():
+            try:
+                gathered.append(next(source))
+            except StopIteration:
+                more = False
+                break
+            except BaseException as exc:
+                more, broken = False, exc
+                break
+            # Four bytes a pixel: the widest that products come in.
+            held += 1 + sum(4.0 * want.grid.shape[0] * want.grid.shape[1] for want in gathered[-1])
+            files.update(want.href for want in gathered[-1])
+        wants = [want for group in gathered for want in group]
+        flat = iter(_read(wants, threads, {**options, **_env_options()}, stop))
+        return [[next(flat) for _ in group] for group in gathered], more, broken
+
+    # The first chunk is small, so that the first patch comes soon.
+    size, more, broken = budget / 8, True, None
+    with ThreadPoolExecutor(1, thread_name_prefix="deepsentinel-ahead") as ahead:
+        try:
+            waiting: Future[tuple[list[Results], bool, BaseException | None]] = ahead.submit(chunk, size)
+            while more:
+                ready, more, broken = waiting.result()
+                if more:
+                    size = min(budget, size * 2)
+                    waiting = ahead.submit(chunk, size)
+                ready.reverse()
+                while ready:  # handed out one by one and let go
+                    yield ready.pop()
+        finally:
+            # Left early, or interrupted: what is being read ahead is wanted by nobody.
+            stop.set()
+    if broken is not None:
+        raise broken

@@ -1,0 +1,201 @@
+"""One opened file, whatever it is and wherever it lies, as the engine in blocks.py sees it.
+
+`open_raster` chooses: a cloud-optimised GeoTIFF behind http(s) is fetched by its blocks (`HttpRaster`, on remote.py);
+everything else - local files, `s3://` and other GDAL paths, JPEG 2000, odd TIFFs - is GDAL's (`GdalRaster`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.enums import Interleaving
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+
+from deepsentinel.errors import ReadError
+from deepsentinel.sources.web import shown
+
+from .remote import NotLaidOut, RemoteTiff
+from .warp import Lattice, compose
+
+# Compressed bytes that are fetched and held at once for one file: enough to keep a connection busy.
+BATCH_BYTES = 8 * 1024 * 1024
+# Listing the folder of every file is a request each on object stores; sidecars are not part of any product we read.
+REMOTE_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+}
+
+Rect = tuple[int, int, int, int]  # first row, row after the last, first column, column after the last
+Block = tuple[int, int]  # row and column of a block, counted in blocks
+
+
+class GdalRaster:
+    """A file that GDAL opens and reads by itself."""
+
+    def __init__(self, href: str) -> None:
+        self.href = href
+        self._datasets: dict[int, Any] = {}
+        self._describe(self._dataset(0))
+
+    def _dataset(self, level: int) -> Any:
+        if level not in self._datasets:
+            extra = {"overview_level": level - 1} if level else {}
+            self._datasets[level] = rasterio.open(gdal_path(self.href), sharing=False, **extra)
+        return self._datasets[level]
+
+    def _describe(self, dataset: Any) -> None:
+        if dataset.crs is None or (dataset.gcps[0] and dataset.transform.is_identity):
+            has = f"{len(dataset.gcps[0])} ground control points" if dataset.gcps[0] else "no georeferencing at all"
+            raise ReadError(
+                f"{shown(self.href)} has no grid to read from: it carries {has}, so its pixels would land in the wrong "
+                "place. Use a terrain-corrected product (for Sentinel-1: RTC, not GRD), or warp the file first."
+            )
+        self.crs_wkt: str = dataset.crs.to_wkt()
+        self.dtypes = [np.dtype(name) for name in dataset.dtypes]
+        self.nodata: tuple[float | None, ...] = dataset.nodatavals
+        self.transform: Affine = dataset.transform
+        self.factors: list[int] = dataset.overviews(1)
+        self.interleaved = len(self.dtypes) > 1
+        with suppress(KeyError, ValueError, AttributeError):
+            self.interleaved = len(self.dtypes) > 1 and dataset.interleaving != Interleaving.band
+
+    def lattice(self, level: int) -> Lattice:
+        """Where the pixels of a level (0: the file itself, 1: its first overview, ...) lie."""
+        dataset = self._dataset(level)
+        return Lattice(self.crs_wkt, dataset.transform, dataset.shape)
+
+    def block_shape(self, level: int) -> tuple[int, int]:
+        """Rows and columns of a compressed block."""
+        rows, cols = self._dataset(level).block_shapes[0]
+        return int(rows), int(cols)
+
+    def batches(self, level: int, plane: int, blocks: Sequence[Block]) -> list[list[Block]]:
+        """The blocks in portions that are worth handing to a thread."""
+        rows, cols = self.block_shape(level)
+        # About one megapixel each: a block of a usual product, many strips of an unusual one.
+        size = max(1, (1 << 20) // (rows * cols))
+        ordered = sorted(blocks)
+        return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
+    @contextmanager
+    def holding(self, level: int, plane: int, blocks: Sequence[Block]) -> Iterator[tuple[Any, set[Block]]]:
+        """A dataset from which these blocks can be read, and those of them that are known to be missing."""
+        yield self._dataset(level), set()
+
+    def twin(self) -> GdalRaster:
+        """The same for another thread: GDAL datasets must not be shared."""
+        return GdalRaster(self.href)
+
+    def close(self) -> None:
+        """Close whatever is open."""
+        for dataset in self._datasets.values():
+            dataset.close()
+        self._datasets.clear()
+
+
+class HttpRaster(GdalRaster):
+    """A cloud-optimised GeoTIFF behind http(s), fetched block by block."""
+
+    def __init__(self, href: str, tiff: RemoteTiff) -> None:
+        self.href, self._tiff = href, tiff
+        self._datasets = {}
+        with _in_memory(tiff.file_with(0)[0]) as dataset:
+            self._describe(dataset)
+        full = tiff.shape(0)
+        self.factors = [round(full[1] / tiff.shape(level)[1]) for level in range(1, len(tiff.levels))]
+
+    def lattice(self, level: int) -> Lattice:
+        """Where the pixels of a level lie."""
+        full, shape = self._tiff.shape(0), self._tiff.shape(level)
+        return Lattice(
+            self.crs_wkt, compose(self.transform, Affine.scale(full[1] / shape[1], full[0] / shape[0])), shape
+        )
+
+    def block_shape(self, level: int) -> tuple[int, int]:
+        """Rows and columns of a compressed block."""
+        return self._tiff.block_shape(level)
+
+    def _numbers(self, level: int, plane: int, blocks: Sequence[Block]) -> dict[int, Block]:
+        """The blocks by their number in the file."""
+        (height, width), (rows, cols) = self._tiff.shape(level), self.block_shape(level)
+        across, down = -(-width // cols), -(-height // rows)
+        return {(plane * down + row) * across + col: (row, col) for row, col in blocks}
+
+    def batches(self, level: int, plane: int, blocks: Sequence[Block]) -> list[list[Block]]:
+        """The blocks in portions to fetch at once, in the order they lie in the file."""
+        numbers = self._numbers(level, plane, blocks)
+        cut = self._tiff.batches(level, numbers, BATCH_BYTES)
+        return [[numbers[number] for number in batch] for batch in cut]
+
+    @contextmanager
+    def holding(self, level: int, plane: int, blocks: Sequence[Block]) -> Iterator[tuple[Any, set[Block]]]:
+        """A dataset from which these blocks can be read, and those of them that are known to be missing."""
+        numbers = self._numbers(level, plane, blocks)
+        data, lost = self._tiff.file_with(level, numbers)
+        with _in_memory(data, **({"overview_level": 0} if level else {})) as dataset:
+            yield dataset, {numbers[number] for number in lost}
+
+    def twin(self) -> HttpRaster:
+        """Itself: nothing is shared between threads but a header that no longer changes."""
+        return self
+
+
+@contextmanager
+def _in_memory(data: bytes, **options: Any) -> Iterator[Any]:
+    with MemoryFile(data) as file, file.open(sharing=False, **options) as dataset:
+        yield dataset
+
+
+def gdal_path(href: str) -> str:
+    """The name by which GDAL opens an href.
+
+    >>> gdal_path("s3://eodata/a.tif"), gdal_path("file:///data/a%20b.tif")
+    ('/vsis3/eodata/a.tif', '/data/a b.tif')
+    """
+    if href.startswith("s3://"):
+        return "/vsis3/" + href[5:]
+    if href.startswith("gs://"):
+        return "/vsigs/" + href[5:]
+    if href.startswith(("http://", "https://")):
+        return "/vsicurl/" + href
+    if href.startswith("file://"):
+        path = unquote(urlsplit(href).path)
+        return path[1:] if re.match(r"/[A-Za-z]:", path) else path
+    return href
+
+
+def is_remote(href: str) -> bool:
+    """Whether opening the href goes over a network."""
+    return gdal_path(href).startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/", "/vsioss/", "/vsiswift/"))
+
+
+def open_raster(href: str, *, overviews: bool) -> GdalRaster:
+    """Open an href for reading; `overviews` says whether they may be wanted (a longer header is then fetched)."""
+    try:
+        if href.startswith(("http://", "https://")):
+            try:
+                return HttpRaster(href, RemoteTiff(href, overviews=overviews))
+            except NotLaidOut:
+                pass
+        return GdalRaster(href)
+    except RasterioError as exc:
+        raise ReadError(
+            f"{shown(href)} cannot be opened: {reason(exc, href)}. Check that the file is there and whole."
+        ) from exc
+
+
+def reason(exc: BaseException, href: str) -> str:
+    """An exception's text without the query of the href, which may hold a signature."""
+    text = str(exc.__cause__ or exc).strip().rstrip(".")
+    query = href.partition("?")[2]
+    return text.replace(f"?{query}", "") if query else text

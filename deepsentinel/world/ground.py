@@ -1,0 +1,306 @@
+"""What a tile's pixels are made of: everything about them that does not change with the date, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyproj import Transformer
+
+from .classes import Cover
+from .grid import WORLD_CRS, sample
+from .noise import fractal, resize
+from .spectra import VARIANTS, Units, make_units
+from .weather import stream
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    from .landscape import Landscape
+
+__all__ = ["Ground", "apply", "blur", "fill", "ground", "transformer", "world_xy"]
+
+# Size of a stand, a roof, a garden in 5 m cells: ground without a parcel number changes its look at this scale.
+_PATCH_CELLS = {
+    3: (Cover.BUILDING, Cover.GARDEN, Cover.HEDGE, Cover.RAILWAY, Cover.SOLAR, Cover.ASPHALT),
+    10: (Cover.INDUSTRY, Cover.QUARRY, Cover.ROCK, Cover.BEACH),
+    26: (Cover.BROADLEAF, Cover.CONIFER, Cover.HEATH, Cover.GRASSLAND, Cover.MARSH, Cover.SALT_MARSH),
+}
+_UNFENCED = (Cover.HEATH, Cover.MARSH, Cover.SALT_MARSH)
+# How much pixels of one unit differ: canopy, brightness, wetness.
+_TEXTURE: dict[Cover, tuple[float, float, float]] = {
+    Cover.SEA: (0.00, 0.04, 0.00),
+    Cover.LAKE: (0.00, 0.06, 0.00),
+    Cover.RIVER: (0.00, 0.10, 0.00),
+    Cover.BEACH: (0.06, 0.16, 0.18),
+    Cover.TIDAL_FLAT: (0.06, 0.16, 0.24),
+    Cover.SALT_MARSH: (0.42, 0.17, 0.30),
+    Cover.MARSH: (0.42, 0.17, 0.30),
+    Cover.BROADLEAF: (0.12, 0.17, 0.10),
+    Cover.CONIFER: (0.14, 0.20, 0.12),
+    Cover.HEATH: (0.38, 0.17, 0.22),
+    Cover.GRASSLAND: (0.24, 0.08, 0.12),
+    Cover.CROP: (0.16, 0.07, 0.10),
+    Cover.BUILDING: (0.00, 0.17, 0.12),
+    Cover.ASPHALT: (0.12, 0.24, 0.12),
+    Cover.GARDEN: (0.36, 0.19, 0.12),
+    Cover.INDUSTRY: (0.00, 0.26, 0.12),
+    Cover.RAILWAY: (0.12, 0.18, 0.12),
+    Cover.QUARRY: (0.12, 0.24, 0.24),
+    Cover.SOLAR: (0.12, 0.12, 0.06),
+    Cover.ROCK: (0.24, 0.24, 0.18),
+    Cover.HEDGE: (0.24, 0.18, 0.12),
+}
+_HEIGHT_M = {Cover.BROADLEAF: 17.0, Cover.CONIFER: 20.0, Cover.HEDGE: 6.0, Cover.BUILDING: 7.0, Cover.INDUSTRY: 9.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The unchanging side of one tile, on its 10 m grid unless said otherwise."""
+
+    units: Units
+    unit: np.ndarray
+    """uint16, the unit that each pixel's first quarter belongs to."""
+    mixed: np.ndarray
+    """Flat indices of the pixels whose four quarters are not all of one unit."""
+    quarters: np.ndarray
+    """(4, mixed pixels) uint16: their units."""
+    cover: np.ndarray
+    """uint8, the cover of the pixel's first quarter."""
+    canopy: np.ndarray
+    """float32, texture of the vegetation's density."""
+    bright: np.ndarray
+    """float32, texture of brightness."""
+    wet: np.ndarray
+    """float32, texture of wetness."""
+    slope_x: np.ndarray
+    """float32, metres of height a metre eastward."""
+    slope_y: np.ndarray
+    """float32, metres of height a metre northward."""
+    top_m: np.ndarray
+    """float32, height of what stands on the ground."""
+    depth_m: np.ndarray
+    """float32, depth of the sea, 0 on land."""
+    x20: np.ndarray
+    """float32, world x of the 20 m pixels' centres."""
+    y20: np.ndarray
+    """float32, world y of the 20 m pixels' centres."""
+
+
+@lru_cache(maxsize=8)
+def transformer(source: str, target: str) -> Transformer:
+    """A transformer that is kept: setting one up takes longer than rendering a band.
+
+    Its use is safe from several threads: pyproj keeps one context a thread.
+    """
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def apply(affine: Affine, cols: Any, rows: Any) -> tuple[Any, Any]:
+    """Column and row to x and y, written out: the operator for it differs between versions of affine."""
+    return affine.a * cols + affine.b * rows + affine.c, affine.d * cols + affine.e * rows + affine.f
+
+
+def world_xy(box: GeoBox, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """World coordinates of the centres of blocks of `step` pixels, interpolated between a few exact ones."""
+    to_world = transformer(str(box.crs), WORLD_CRS)
+    n_rows, n_cols = -(-box.shape[0] // step), -(-box.shape[1] // step)
+    knots = 33
+    rows = (np.arange(knots) + 0.5) * n_rows * step / knots
+    cols = (np.arange(knots) + 0.5) * n_cols * step / knots
+    cc, rr = np.meshgrid(cols, rows)
+    x, y = to_world.transform(*apply(box.affine, cc, rr))
+    # The projection is a plane over 10 km but for centimetres; a least-squares plane avoids the resampler's edges.
+    design = np.column_stack([np.ones(cc.size), cc.ravel(), rr.ravel(), (cc * rr).ravel()])
+    kx, *_ = np.linalg.lstsq(design, x.ravel(), rcond=None)
+    ky, *_ = np.linalg.lstsq(design, y.ravel(), rcond=None)
+    c = ((np.arange(n_cols) + 0.5) * step)[None, :]
+    r = ((np.arange(n_rows) + 0.5) * step)[:, None]
+    x_out, y_out = ((k[0] + k[1] * c + k[2] * r + k[3] * c * r).astype(np.float32) for k in (kx, ky))
+    return x_out, y_out
+
+
+def fill(ground: Ground, values: np.ndarray) -> np.ndarray:
+    """An image from one value a unit; pixels of several units get the mean of their quarters.
+
+    >>> # fill(ground, table[:, 3]) is the red band before anything happens to it
+    """
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    image = np.take(values, ground.unit)
+    part = np.take(values, ground.quarters[0])
+    for quarter in ground.quarters[1:]:
+        part += np.take(values, quarter)
+    image.ravel()[ground.mixed] = part * np.float32(0.25)
+    return image
+
+
+def blur(image: np.ndarray, share: float) -> np.ndarray:
+    """The point spread function: each neighbour along an axis gets `share`."""
+    s = np.float32(share)
+    out = image * (1 - 2 * s)
+    out[1:] += s * image[:-1]
+    out[:-1] += s * image[1:]
+    out[0] += s * image[0]
+    out[-1] += s * image[-1]
+    second = out * (1 - 2 * s)
+    second[:, 1:] += s * out[:, :-1]
+    second[:, :-1] += s * out[:, 1:]
+    second[:, 0] += s * out[:, 0]
+    second[:, -1] += s * out[:, -1]
+    return second
+
+
+def _patches(rows: np.ndarray, cols: np.ndarray, warp: tuple[np.ndarray, np.ndarray], cells: int) -> np.ndarray:
+    """A number below `VARIANTS` for every patch of about `cells` cells, with ragged outlines."""
+    r = ((rows + (warp[0] * cells * 0.6).astype(np.int32)) // cells).astype(np.uint32)
+    c = ((cols + (warp[1] * cells * 0.6).astype(np.int32)) // cells).astype(np.uint32)
+    mixed = (r * np.uint32(0x9E3779B1)) ^ (c * np.uint32(0x85EBCA77))
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= np.uint32(0x2C1B3C6D)
+    return ((mixed >> np.uint32(13)) % np.uint32(VARIANTS)).astype(np.uint16)
+
+
+def _by_cover(table: dict[Cover, float]) -> np.ndarray:
+    out = np.zeros(max(Cover) + 1, np.float32)
+    for cover, value in table.items():
+        out[cover] = value
+    return out
+
+
+def _turbidity(land: Landscape, cover: np.ndarray, height: np.ndarray, swirl: np.ndarray) -> np.ndarray:
+    """0 clear .. 1 muddy: shallow sea and the river's plume are muddy, the lake is not."""
+    depth = np.maximum(-height, 0)
+    sea = 0.55 * np.exp(-depth / 1.5) + 0.22 * np.exp(-depth / 9.0) + 0.05 * (1.3 + swirl) * np.exp(-depth / 15.0)
+    lake = 0.18 + 0.06 * swirl
+    river = 0.5 + 0.08 * swirl
+    value = np.where(cover == Cover.SEA, sea, np.where(cover == Cover.LAKE, lake, river))
+    return np.clip(value, 0, 1)
+
+
+def _build(land: Landscape, box: GeoBox) -> Ground:
+    rows, cols = sample(land, box, 2)
+    cover, parcel = land.cover[rows, cols], land.parcel[rows, cols]
+    crops = land.parcels
+    units = make_units(
+        land.seed,
+        *(crops[n].to_numpy() for n in ("crop_2018", "crop_2019", "sow_shift_days", "vigour", "row_angle_deg")),
+    )
+    # Textures live on the world plane, so that both tiles show the same ground where they overlap.
+    plane = (land.shape[0] // 2, land.shape[1] // 2)
+    noise = {
+        name: fractal(stream(land.seed, "texture", name), plane, cell, octaves, gain)
+        for name, cell, octaves, gain in (
+            ("canopy", 40.0, 6, 0.62),
+            ("bright", 70.0, 6, 0.58),
+            ("wet", 50.0, 5, 0.55),
+            ("warp", 12.0, 2, 0.5),
+            ("swirl", 120.0, 4, 0.5),
+        )
+    }
+    r5, c5 = rows, cols
+    rows2, cols2 = np.minimum(r5 // 2, plane[0] - 1), np.minimum(c5 // 2, plane[1] - 1)
+    warp = noise["warp"][rows2, cols2], noise["warp"][rows2[::-1], cols2[:, ::-1]][::-1, ::-1]
+    jitter = stream(land.seed, "jitter", str(box.crs)).standard_normal((2, *cover.shape), dtype=np.float32)
+    variant = np.zeros(cover.shape, np.uint16)
+    for cells, covers in _PATCH_CELLS.items():
+        at = np.isin(cover, covers)
+        shift = warp[0][at], warp[1][at]
+        if cells > 20:
+            # Wild ground has no fences: its patches run into each other.
+            loose = np.where(np.isin(cover[at], _UNFENCED), np.float32(0.45), np.float32(0.05))
+            shift = shift[0] + loose * jitter[0][at], shift[1] + loose * jitter[1][at]
+        variant[at] = _patches(r5[at], c5[at], shift, cells)
+    height = land.height[rows, cols]
+    wet_at = np.isin(cover, (Cover.SEA, Cover.LAKE, Cover.RIVER))
+    level = _turbidity(land, cover[wet_at], height[wet_at], noise["swirl"][rows2[wet_at], cols2[wet_at]])
+    # Dithered, or the levels would show as contours.
+    dither = stream(land.seed, "dither", str(box.crs)).random(level.shape, dtype=np.float32)
+    variant[wet_at] = np.clip(level * (VARIANTS - 1) + dither - 0.5 + 0.5, 0, VARIANTS - 1).astype(np.uint16)
+    flat_at = cover == Cover.TIDAL_FLAT
+    variant[flat_at] = np.clip((height[flat_at] + 3.0) / 7.0 * (VARIANTS - 1) + 0.5, 0, VARIANTS - 1).astype(np.uint16)
+    kind = np.where((cover == Cover.CROP) & (parcel == 0), np.uint8(Cover.GRASSLAND), cover)
+    unit = np.where(kind == Cover.CROP, parcel, units.parcels + 1 + kind.astype(np.int32) * VARIANTS + variant).astype(
+        np.uint16
+    )
+
+    size = (box.shape[0], box.shape[1])
+    quarters = np.stack([unit[i::2, j::2] for i in (0, 1) for j in (0, 1)]).reshape(4, -1)
+    mixed = np.flatnonzero((quarters[1:] != quarters[0]).any(axis=0))
+    first = quarters[0].reshape(size)
+    cover10 = kind[::2, ::2]
+
+    r, c = sample(land, box, 1)
+    half_rows, half_cols = np.minimum(r // 2, plane[0] - 1), np.minimum(c // 2, plane[1] - 1)
+    texture = [noise[name][half_rows, half_cols] for name in ("canopy", "bright", "wet")]
+    grain = stream(land.seed, "grain").standard_normal(plane, dtype=np.float32)[half_rows, half_cols]
+    texture[0] = 0.85 * texture[0] + 0.35 * grain + _rows_of_crops(units, first, box)
+    texture[0] += np.where(np.isin(cover10, (Cover.BROADLEAF, Cover.CONIFER)), 3.0 * (land.tree[r, c] - 0.5), 0)
+    texture[1] = 0.85 * texture[1] + 0.5 * grain[::-1, ::-1]
+    texture[2] = 0.6 * texture[2] + 2.0 * (land.moisture[r, c] - 0.5)
+    amplitude = [_by_cover({cov: row[k] for cov, row in _TEXTURE.items()}) for k in range(3)]
+    textured = [(amplitude[k][cover10] * np.clip(texture[k], -3, 3)).astype(np.float32) for k in range(3)]
+
+    smooth_height = resize(_block_mean(land.height[r, c], 4), size, cubic=True)
+    slope_r, slope_c = np.gradient(smooth_height, 10.0)
+    x20, y20 = world_xy(box, 2)
+    return Ground(
+        units=units,
+        unit=np.ascontiguousarray(first),
+        mixed=mixed,
+        quarters=np.ascontiguousarray(quarters[:, mixed]),
+        cover=np.ascontiguousarray(cover10).astype(np.uint8),
+        canopy=textured[0],
+        bright=textured[1],
+        wet=textured[2],
+        slope_x=slope_c.astype(np.float32),
+        slope_y=(-slope_r).astype(np.float32),
+        top_m=(_by_cover(_HEIGHT_M)[cover10] * (0.7 + 0.5 * land.tree[r, c])).astype(np.float32),
+        depth_m=np.where(cover10 == Cover.SEA, np.maximum(-land.height[r, c], 0), 0).astype(np.float32),
+        x20=x20,
+        y20=y20,
+    )
+
+
+def _block_mean(image: np.ndarray, factor: int) -> np.ndarray:
+    rows, cols = image.shape[0] // factor * factor, image.shape[1] // factor * factor
+    cut = image[:rows, :cols]
+    return cut.reshape(rows // factor, factor, cols // factor, factor).mean(axis=(1, 3))
+
+
+def _rows_of_crops(units: Units, unit: np.ndarray, box: GeoBox) -> np.ndarray:
+    """Tramlines and the strips in which a field was worked, along each parcel's rows."""
+    x, y = world_xy(box, 1)
+    angle = np.radians(units.row_angle_deg)
+    cos, sin = np.take(np.cos(angle).astype(np.float32), unit), np.take(np.sin(angle).astype(np.float32), unit)
+    across = x * sin - y * cos
+    period = (40 + 110 * units.ranks[:, 6]).astype(np.float32)
+    strips = np.sin(
+        across * (2 * np.pi / np.take(period, unit)) + np.take(units.ranks[:, 7] * 6.28, unit).astype(np.float32)
+    )
+    tramlines = np.cos(across * np.float32(2 * np.pi / 27.0))
+    strength = (0.8 * units.ranks[:, 8] ** 2).astype(np.float32)
+    strength[units.parcels + 1 :] = 0
+    strength[0] = 0
+    s = np.take(strength, unit)
+    return s * (np.clip(3 * strips, -1, 1) + 0.35 * tramlines)
+
+
+_CACHE: dict[tuple[int, str], tuple[Landscape, Ground]] = {}
+_LOCK = Lock()
+_KEEP = 4
+
+
+def ground(land: Landscape, tile: str, box: GeoBox) -> Ground:
+    """The ground of a tile, kept for the life of the process (a few of them)."""
+    key = (id(land), tile)
+    with _LOCK:
+        if key not in _CACHE:
+            while len(_CACHE) >= _KEEP:
+                _CACHE.pop(next(iter(_CACHE)))
+            # The landscape is kept with it: as long as it is alive, no other one can get its id.
+            _CACHE[key] = (land, _build(land, box))
+        return _CACHE[key][1]
