@@ -141,7 +141,7 @@ def _times(patch: xr.Dataset) -> None:
             _fail(f"coordinate '{name}' holds no time (NaT); drop what has no date, or the coordinate")
         if time.dims not in ((), (name,)):
             _fail(f"coordinate '{name}' has dims {time.dims}; it is one time, or one for each date of a series")
-        if time.dims and _has(patch, sensor) and (np.diff(time.values) < np.timedelta64(0)).any():
+        if time.dims and _has(patch, sensor) and (np.diff(time.values) < np.timedelta64(0, "ns")).any():
             _fail(f"coordinate '{name}' is not in order; sort the series with patch.sortby('{name}')")
     gap_hours = patch.attrs.get("gap_hours")
     if gap_hours is None or not all(name in patch.coords and patch[name].ndim == 0 for name in TIME_OF.values()):

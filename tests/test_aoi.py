@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -211,6 +212,15 @@ def test_points_beside_polygons_are_left_out_and_said_so() -> None:
     with pytest.warns(DeepSentinelWarning, match=r"2 other shapes were left out \(LineString, Point\)"):
         found = area([RECTANGLE, shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)])])
     assert found.bounds == BOX
+
+
+def test_a_belt_around_the_earth_is_the_same_as_a_box_and_as_an_outline() -> None:
+    belt = (-180.0, 60.0, 180.0, 80.0)
+    assert area(shapely.box(*belt)).geometry.equals(area(belt).geometry)
+    # A hemisphere has 255 million km2, and the share below a latitude is its sine.
+    assert area(belt).area_km2 == pytest.approx(
+        255e6 * (math.sin(math.radians(80)) - math.sin(math.radians(60))), rel=0.01
+    )
 
 
 FIJI = shapely.MultiPolygon([shapely.box(179, -17, 180, -16), shapely.box(-180, -17, -179, -16)])

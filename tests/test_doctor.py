@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import urllib.error
 
@@ -169,14 +170,17 @@ def test_missing_s3_keys_are_not_a_fault(monkeypatch):
 
 
 def test_a_service_that_hangs_is_given_up_on():
+    done = threading.Event()
+
     class Hangs(FakeSource):
         def search(self, *args, **kwargs):
-            time.sleep(3)
+            done.wait(60)
 
     began = time.monotonic()
     table = {"earth-search": Hangs(), "planetary-computer": FakeSource()}
-    found = checkups.check_services(list(table), open_source=table.__getitem__, knock=lambda name: None, timeout_s=0.5)
-    assert time.monotonic() - began < 2
+    found = checkups.check_services(list(table), open_source=table.__getitem__, knock=lambda name: None, timeout_s=2)
+    done.set()
+    assert time.monotonic() - began < 30
     assert [c.status for c in found] == ["unreachable", "matches", "matches"]
     assert "no answer within" in found[0].verdict
 
@@ -208,7 +212,7 @@ def test_without_a_network_the_verdict_is_plain_and_quick():
     # The real services, with the network closed as in every test.
     began = time.monotonic()
     report = doctor.diagnose(environment={}, home="/nowhere")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # reading itself would try again for a minute
     assert {c.service for c in report.services} == {"planetary-computer", "earth-search", "cdse"}
     assert {c.verdict for c in report.services} == {"no network: cannot be checked from here"}
     assert report.ok

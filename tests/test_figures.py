@@ -399,6 +399,16 @@ def test_all_dates_of_a_strip_share_one_stretch():
     assert second > 1.15 * first
 
 
+def test_one_overcast_date_does_not_set_the_stretch_of_the_others():
+    series = factories.make_series(3, 1).drop_vars("SCL")
+    for band in ("B02", "B03", "B04"):
+        series[band][:] = series[band].values[0]
+    clear = panels(ds.show(series, panels="natural"))[0][1]
+    for band in ("B02", "B03", "B04"):
+        series[band][2] = np.full((48, 48), 9000, "uint16")
+    np.testing.assert_array_equal(panels(ds.show(series, panels="natural"))[0][1], clear)
+
+
 def test_the_scenes_figure_counts_what_is_in_the_table():
     scenes = factories.make_scenes()
     clear = int((scenes.cloud_cover <= 20).sum())
@@ -499,6 +509,8 @@ def test_one_date_is_a_date():
         (lambda p: ds.show(factories.make_scenes(), panels=["VV"]), InputError, "panels="),
         (lambda p: ds.show(factories.make_scenes().iloc[:0]), InputError, "no rows"),
         (lambda p: ds.show(factories.make_series(), max_dates=0), InputError, "max_dates"),
+        (lambda p: ds.show(factories.make_series(), max_dates="3"), InputError, "max_dates is '3'"),
+        (lambda p: ds.show((2, 48)), InputError, r"square\(lon=2, lat=48"),
         (lambda p: ds.show(factories.make_series(2, 0), panels=["VV"]), InputError, "s1_time"),
     ],
 )

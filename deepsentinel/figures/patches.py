@@ -97,8 +97,8 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
             f"panels= picks pictures of a patch or a series; a {type(obj).__name__} has none. Leave it out."
         )
     if takes_dates:
-        if max_dates < 1:
-            raise InputError(f"max_dates is {max_dates}; a strip shows at least one date.")
+        if not isinstance(max_dates, int) or max_dates < 1:
+            raise InputError(f"max_dates is {max_dates!r}; a strip shows at least one date, so give 1 or more.")
         options["max_dates"] = max_dates
     import matplotlib
 

@@ -32,7 +32,12 @@ AXIS_IN = 0.78
 def series_figure(series: xr.Dataset, *, panels: Sequence[str] | None, title: str | None, max_dates: int) -> Figure:
     """A strip of pictures for each sensor above the dates they were taken.
 
-    >>> from deepsentinel import show  # show(series) calls this
+    >>> import deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> scenes = src.search(src.area, "2018-05-01", "2018-08-31", sensors=["S1"])
+    >>> series = src.read(scenes.head(2), ds.geobox(src.area))
+    >>> ds.show(series, title="Two scenes").texts[0].get_text()
+    'Two scenes'
     """
     from .patches import default_panels
 

@@ -33,7 +33,11 @@ ORBIT_MARKS = {"ascending": ("^", VERMILION), "descending": ("v", ORANGE)}
 def scenes_figure(scenes: pd.DataFrame, *, title: str | None) -> Figure:
     """When each sensor looked, and how cloudy it was.
 
-    >>> from deepsentinel import show  # show(scenes) calls this
+    >>> import deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> fig = ds.show(src.search(src.area, "2018-05-01", "2018-08-31"))
+    >>> fig.axes[0].get_ylabel()
+    'cloud cover, %'
     """
     _some(scenes)
     s1, s2 = (scenes[scenes["sensor"] == sensor] for sensor in ("S1", "S2"))
@@ -82,7 +86,11 @@ def scenes_figure(scenes: pd.DataFrame, *, title: str | None) -> Figure:
 def pairs_figure(pairs: pd.DataFrame, *, title: str | None) -> Figure:
     """Which S1 goes with which S2, and how far apart they are.
 
-    >>> from deepsentinel import show  # show(pairs) calls this
+    >>> import deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> pairs = ds.pair(src.search(src.area, "2018-05-01", "2018-08-31"), aoi=src.area)
+    >>> ds.show(pairs).axes[1].get_ylabel()
+    'pairs'
     """
     _some(pairs)
     gaps = pairs["gap_hours"].to_numpy(dtype="float64")
@@ -147,7 +155,11 @@ def pairs_figure(pairs: pd.DataFrame, *, title: str | None) -> Figure:
 def rate_figure(rate: Any, *, title: str | None) -> Figure:
     """How many Sentinel-2 dates have a Sentinel-1 partner, month by month and gap by gap.
 
-    >>> from deepsentinel import show  # show(match_rate(scenes)) calls this
+    >>> import deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> rate = ds.match_rate(src.search(src.area, "2018-05-01", "2018-08-31"), aoi=src.area)
+    >>> ds.show(rate).axes[0].get_ylabel()
+    'dates'
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -178,7 +190,9 @@ def rate_figure(rate: Any, *, title: str | None) -> Figure:
 def grid_figure(grid: Any, *, title: str | None) -> Figure:
     """The outline of a GeoBox in its own CRS.
 
-    >>> from deepsentinel import show  # show(geobox) calls this
+    >>> import deepsentinel as ds
+    >>> ds.show(ds.geobox((2.0, 48.0, 2.1, 48.1))).texts[0].get_text()
+    'A grid of 760 × 1121 px of 10 m'
     """
     from pyproj import CRS
     from shapely.geometry import box, shape
@@ -201,16 +215,13 @@ def grid_figure(grid: Any, *, title: str | None) -> Figure:
 def area_figure(area: Any, *, title: str | None) -> Figure:
     """The outline of an area in longitude and latitude, with its size on the ground.
 
-    >>> from deepsentinel import show  # show(area) calls this
+    >>> import deepsentinel as ds
+    >>> ds.show((2.0, 48.0, 2.1, 48.1)).texts[0].get_text()
+    'An area of 82.9 km²'
     """
     from deepsentinel.aoi import area as area_of
     from deepsentinel.lonlat import unsplit
 
-    geometry = getattr(area, "geometry", area)
-    if geometry.is_empty or "Polygon" not in geometry.geom_type:
-        raise InputError(
-            f"show draws areas, and this is {geometry.geom_type} without one; give it a size: .buffer(...)."
-        )
     found = area_of(area)
     wide_m, tall_m = found.width_km * 1000, found.height_km * 1000
     text = title or f"An area of {slides.kilometres(found.area_km2 * 1000)} km²"
@@ -228,11 +239,11 @@ def _outline(
     wide, tall = east - west + 2 * pad, (north - south) * stretch + 2 * pad
     # A long narrow outline leaves room for the numbers on the axes and the marks.
     wide, tall = max(wide, 0.5 * tall), max(tall, 0.1 * wide)
-    inches = min(8.0 / wide, 4.2 / tall)
+    inches = min(8.0 / wide, 2.8 / tall)
     mark_in = 0.45  # above and below the outline, where north arrow and scale bar hide nothing
     height_in = tall * inches + 2 * mark_in
     fig = slides.page(HEAD_IN + height_in + 1.0, headline, subtitle, credit="deepsentinel")
-    left_in = (PAGE_WIDTH_IN - wide * inches) / 2
+    left_in = MARGIN_IN + 0.95
     axes = slides.plain(slides.axes_in(fig, left_in, HEAD_IN + 0.2, wide * inches, height_in))
     for part in getattr(geometry, "geoms", [geometry]):
         rings = [part.exterior, *part.interiors]

@@ -1,6 +1,15 @@
 """Where pixels come from: `open_source` turns a name, an address or a path into something to search and read.
 
-Every source speaks the protocol in `base.py`; the list below is all there is to register.
+Every source speaks the protocol in `base`; the list below is all there is to register. Who is who:
+
+- the sources: `stac` (any catalog: searching, and remembering what was found) on `reading` (rows to patches) on
+  `plans` (what to read of a scene and what its numbers mean); `services` (Planetary Computer, CDSE) with `presets`;
+  `samples`; `demo` with `demo_catalog` and `demo_files`
+- catalogs: `catalog` (files near and far), `api` (services), `web` (HTTP with patience)
+- one item: `items` (what it says), `assets` (which file is which band), `harmonise` (offsets and units), `tables`
+  (items to the scenes table)
+- what users hand in, checked: `query` (to `search`, and what to say when nothing is found), `arguments` (to `read`)
+- pixels: `engine/` (files to arrays), `assemble` (arrays to Patch and Series)
 """
 
 from __future__ import annotations
@@ -46,6 +55,12 @@ def open_source(name: str | Path | Mapping[str, Any], /, **options: Any) -> Stac
     """
     if isinstance(name, Mapping):
         return _stac(name, options)
+    if not isinstance(name, str | Path):
+        raise InputError(
+            f"A source cannot be opened from a {type(name).__name__}: give a name, an address, a path, or an item "
+            "collection as a mapping (of a list of items: {'type': 'FeatureCollection', 'features': items}; of what "
+            "pystac makes: .to_dict())."
+        )
     text = str(name).strip()
     key = text.lower().replace("_", "-").replace(" ", "-")
     if key == "demo":

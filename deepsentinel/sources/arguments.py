@@ -38,7 +38,19 @@ def rows_of(table: pd.DataFrame) -> list[Row]:
             f"This table has columns {', '.join(map(str, table.columns))}: a table of pairs (s1_id, s2_id) or of "
             "scenes (sensor, id) is needed, as ds.pair and src.search make them."
         )
-    return [dict(zip(names, values, strict=True)) for values in zip(*(table[name] for name in names), strict=True)]
+    values = zip(*(table[name] for name in names), strict=True)
+    return [
+        _checked(dict(zip(names, value, strict=True)), f"Row {position} of the table")
+        for position, value in enumerate(values)
+    ]
+
+
+def _checked(row: Row, where: str) -> Row:
+    if "s1_id" in row and ids_of(row) == (None, None):
+        raise InputError(f"{where} names no scene: its s1_id and s2_id are both empty. Leave it out.")
+    if "s1_id" not in row and row["sensor"] not in ("S1", "S2"):
+        raise InputError(f"{where} is of sensor {row['sensor']!r}: there are 'S1' and 'S2'.")
+    return row
 
 
 def _means_scenes(names: Any) -> bool:
@@ -55,7 +67,7 @@ def row_of(what: Any) -> Row:
             f"{type(what).__name__} is not a row of pairs or scenes. Pass pairs.iloc[0] (it has s1_id and s2_id), "
             "scenes.iloc[0] (it has sensor and id), or a table of them."
         )
-    return row
+    return _checked(row, "The row")
 
 
 def ids_of(row: Row) -> tuple[str | None, str | None]:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from deepsentinel.bands import S1_BANDS, S2_BANDS
 from deepsentinel.errors import InputError
@@ -95,6 +95,15 @@ def band_of_wavelength(centre_um: float) -> str | None:
     centre_nm = 1000 * centre_um
     best = min(S2_BANDS.values(), key=lambda band: abs((band.centre_nm or 0) - centre_nm))
     return best.name if abs((best.centre_nm or 0) - centre_nm) <= 0.01 * centre_nm else None
+
+
+def has_href(asset: object) -> TypeGuard[dict[str, Any]]:
+    """Whether this is an asset that lies anywhere.
+
+    >>> has_href({"href": "a.tif"}), has_href({"href": None}), has_href(None)
+    (True, False, False)
+    """
+    return isinstance(asset, dict) and isinstance(asset.get("href"), str)
 
 
 def is_pixels(key: str, asset: Mapping[str, Any]) -> bool:
@@ -199,14 +208,14 @@ def band_assets(item: Item, overrides: Mapping[str, str] | None = None) -> dict[
     found: dict[str, AssetRef] = {}
     assets: Mapping[str, Any] = item.get("assets") or {}
     for key, asset in assets.items():
-        if not isinstance(asset, dict) or "href" not in asset or not is_pixels(key, asset):
+        if not has_href(asset) or not is_pixels(key, asset):
             continue
         for name, ref in _candidates(key, asset):
             if name not in found or _rank(name, ref) < _rank(name, found[name]):
                 found[name] = ref
     for name, wanted in (overrides or {}).items():
         key, _, number = wanted.partition(":")
-        if key in assets:
+        if has_href(assets.get(key)):
             found[name] = make_ref(key, assets[key], int(number or 1) - 1)
         else:
             found.pop(name, None)

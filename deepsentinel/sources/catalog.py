@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 
 from deepsentinel.errors import DeepSentinelWarning, InputError, SourceError
 
-from .assets import Item
+from .assets import Item, has_href
 from .web import get_bytes
 
 Document = dict[str, Any]
@@ -94,7 +94,7 @@ class StaticCatalog:
         self._lock = Lock()
         if isinstance(location, Mapping):
             self.location = ""
-            self.root = parse(json.dumps(location).encode(), "the given mapping")
+            self.root = placed(parse(json.dumps(location).encode(), "the given mapping"), "")
         else:
             self.location = find(location)
             self.root = self.document(self.location)
@@ -107,7 +107,7 @@ class StaticCatalog:
         with self._lock:
             if location in self._documents:
                 return self._documents[location]
-        document = parse(read(location), location)
+        document = placed(parse(read(location), location), location)
         with self._lock:
             return self._documents.setdefault(location, document)
 
@@ -130,7 +130,7 @@ class StaticCatalog:
     def _below(self, document: Document, location: str, worth: Prune | None, seen: set[str]) -> Iterator[Item]:
         kind = document["type"]
         if kind == "Feature":
-            yield absolute(document, location)
+            yield document
             return
         if kind == "FeatureCollection":
             yield from self._pages(document, location, seen)
@@ -150,16 +150,14 @@ class StaticCatalog:
     def _pages(self, document: Document, location: str, seen: set[str]) -> Iterator[Item]:
         """The items of an item collection, and of what follows where a service hands it out in pages."""
         while True:
-            for feature in document.get("features") or ():
-                yield absolute(feature, location)
+            yield from document["features"]
             link = next((link for link in document.get("links") or () if link.get("rel") == "next"), None)
             if link is None:
                 return
             if not is_web(location) or str(link.get("method", "GET")).upper() != "GET":
                 warnings.warn(
                     f"{location or 'The item collection'} is one page of several: only its "
-                    f"{len(document.get('features') or ())} items are used. Fetch all pages, or open the service "
-                    "itself.",
+                    f"{len(document['features'])} items are used. Fetch all pages, or open the service itself.",
                     DeepSentinelWarning,
                     stacklevel=2,
                 )
@@ -179,18 +177,32 @@ class StaticCatalog:
             yield from pool.map(self.document, locations)
 
 
+def placed(document: Document, location: str) -> Document:
+    """The document with its items' hrefs absolute: once when it is read, not at every search.
+
+    >>> placed({"type": "FeatureCollection", "features": None}, "/data/a.json")["features"]
+    []
+    """
+    if document["type"] == "Feature":
+        return absolute(document, location)
+    if document["type"] == "FeatureCollection":
+        return {**document, "features": [absolute(item, location) for item in document.get("features") or ()]}
+    return document
+
+
 def absolute(item: Item, location: str) -> Item:
     """The item with its asset hrefs made absolute; the original is left as it is.
 
     >>> absolute({"id": "a", "assets": {"vv": {"href": "./vv.tif"}}}, "/data/a.json")["assets"]["vv"]["href"]
     '/data/vv.tif'
     """
-    if "id" not in item:
-        raise SourceError(f"{location} holds an item without an id; every STAC item has one.")
+    if not isinstance(item, dict) or "id" not in item:
+        raise SourceError(
+            f"{location or 'The item collection'} holds an item without an id; every STAC item has one. Is it a "
+            "GeoJSON file of something else?"
+        )
     assets = {
-        key: {**asset, "href": join(location, str(asset["href"]))}
-        if isinstance(asset, dict) and "href" in asset
-        else asset
+        key: {**asset, "href": join(location, str(asset["href"]))} if has_href(asset) else asset
         for key, asset in (item.get("assets") or {}).items()
     }
     return {**item, "id": str(item["id"]), "assets": assets}

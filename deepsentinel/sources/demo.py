@@ -61,6 +61,10 @@ class DemoSource(StacSource):
         self._ensure_catalog()
         super().__init__(self.folder, name="demo")
 
+    def __reduce__(self) -> tuple[type[DemoSource], tuple[int, int]]:
+        """A worker process makes its own: the same world, in its own cache if it has another."""
+        return type(self), (self.seed, self.size_px)
+
     @property
     def area(self) -> Area:
         """A good place to start: the square of 2.56 km with most to see in it, in the overlap of both tiles."""

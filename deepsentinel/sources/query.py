@@ -221,8 +221,12 @@ def _too_narrow(query: Query, here: gpd.GeoDataFrame) -> str:
     if dated.empty:
         return f"{len(here)} touch the area, none in this period: widen the dates"
     clearest = dated.cloud_cover.min()
-    known = "none states its cloud cover" if pd.isna(clearest) else f"the clearest has {clearest:.0f} % of cloud"
-    return f"{len(dated)} match the area and dates, but {known}: raise max_cloud"
+    known = (
+        "none states its cloud cover: leave max_cloud out"
+        if pd.isna(clearest)
+        else f"the clearest has {clearest:.0f} % of cloud: raise max_cloud"
+    )
+    return f"{len(dated)} match the area and dates, but {known}"
 
 
 def nothing_at_service(

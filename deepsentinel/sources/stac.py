@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import shapely
 
-from deepsentinel.errors import DeepSentinelWarning, InputError
+from deepsentinel.errors import DeepSentinelWarning, InputError, SourceError
 
 from . import items as facts
 from .assets import AssetRef, Item, band_assets, check_overrides
@@ -130,6 +130,8 @@ class StacSource(PixelReader):
     ) -> gpd.GeoDataFrame:
         """Scenes that touch an area, between two dates (both included), at most so cloudy; sorted by time.
 
+        With `max_cloud` scenes whose cloud cover nobody states are left out.
+
         `aoi` is anything `deepsentinel.aoi.area` takes. Finding nothing raises `NothingFoundError`, which says what was
         searched, what the catalog holds and what to widen.
 
@@ -156,49 +158,46 @@ class StacSource(PixelReader):
         return tuple(sensor for sensor in sensors if sensor != "S1")
 
     def _remember(self, found: Iterable[Item]) -> list[Row]:
-        """Keep items for `read`, and give their rows; radar that cannot be put on a map is left out aloud."""
-        rows: list[Row] = []
-        refused: dict[str, list[str]] = {}
-        twins: list[str] = []
+        """Keep items for `read`, and give their rows; what cannot be used is left out aloud."""
+        rows: dict[tuple[str, str], Row] = {}
+        left_out: dict[str, list[str]] = {}
         for item in found:
             sensor = facts.sensor_of(item)
             if sensor is None:
                 continue
             key = (sensor, item["id"])
-            row = self._rows.get(key)
+            row, held = self._rows.get(key), self._items.get(key)
             if row is not None and row["collection"] != str(item.get("collection") or ""):
-                twins.append(item["id"])
+                # A table of pairs names scenes by id alone: it could not tell the two apart.
+                why = "they are in two collections under one id, and the first is used. Choose with collections="
+                left_out.setdefault(why + "{'S2': '...'}", []).append(item["id"])
                 continue
-            if row is None or self._items[key] != item:  # new, or changed since: a service renews links, or mends
-                row = scene_row(item, self._assets)
+            if row is None or (held is not item and held != item):  # new, or changed: services renew links, and mend
+                try:
+                    row = scene_row(item, self._assets)
+                except (ValueError, TypeError, SourceError) as error:
+                    why = f"what the catalog states of them cannot be read ({str(error).splitlines()[0]})"
+                    left_out.setdefault(why, []).append(item["id"])
+                    continue
                 if row is None:
                     continue
                 if sensor == "S1":
                     row["backscatter"] = self.backscatter_of(item)
-            else:
-                item = self._items[key]
+            elif held is not None:
+                item = held
             if sensor == "S1" and row["backscatter"] is None:
-                refused.setdefault(str(facts.grd_reason(item)), []).append(item["id"])
+                why = f"{facts.grd_reason(item)}. If you know better, open the source with s1_backscatter="
+                left_out.setdefault(why + "'gamma0_rtc' or 'sigma0'", []).append(item["id"])
                 continue
             self._items[key] = item  # before its row: who finds the row takes the item for granted
-            self._rows[key] = row
-            rows.append(row)
-        for reason, ids in refused.items():
+            self._rows[key] = rows[key] = row
+        for why, ids in left_out.items():
             warnings.warn(
-                f"{self.name}: {len(ids)} Sentinel-1 scene(s) such as {ids[0]} were left out: {reason}. "
-                "If you know better, open the source with s1_backscatter='gamma0_rtc' or 'sigma0'.",
+                f"{self.name}: {len(ids)} scene(s) such as {ids[0]} were left out: {why}.",
                 DeepSentinelWarning,
                 stacklevel=5,
             )
-        if twins:
-            # A table of pairs names scenes by id alone: it could not tell the two apart.
-            warnings.warn(
-                f"{self.name}: {len(twins)} scene(s) such as {twins[0]} are in two collections under one id; the first "
-                "is used. Choose with collections={'S2': '...'}.",
-                DeepSentinelWarning,
-                stacklevel=5,
-            )
-        return list({(row["sensor"], row["id"]): row for row in rows}.values())
+        return list(rows.values())
 
     def backscatter_of(self, item: Item) -> str | None:
         """What a radar item holds; None where it cannot be put on a map."""
@@ -211,12 +210,24 @@ class StacSource(PixelReader):
         return chosen is None or name in chosen
 
     def _search_static(self, query: Query) -> list[Row]:
-        rows = self._remember(
-            item
-            for item in self._files().items(lambda collection: self._worth(collection, query))
-            if self._wants_collection(facts.sensor_of(item), str(item.get("collection") or ""))
-            and facts.sensor_of(item) in query.sensors
-        )
+        met: set[str] = set()
+
+        def worth(collection: Document) -> bool:
+            met.add(str(collection.get("id")))
+            return self._worth(collection, query)
+
+        def wanted(item: Item) -> bool:
+            sensor, name = facts.sensor_of(item), str(item.get("collection") or "")
+            met.add(name)
+            return sensor in query.sensors and self._wants_collection(sensor, name)
+
+        rows = self._remember(item for item in self._files().items(worth) if wanted(item))
+        for sensor in query.sensors:
+            if not met & set(self._collections.get(sensor, met)):
+                raise InputError(
+                    f"{self.name} has no collection {' or '.join(self._collections[sensor])} of {sensor}, which "
+                    f"collections= asks for. It has {', '.join(sorted(met - {''})) or 'none with a name'}."
+                )
         frame = scenes_table(rows)
         rows = [self._rows[row.sensor, row.id] for row in frame.itertuples()]
         where = shapely.intersects(frame.geometry.to_numpy(), query.geometry) if len(frame) else np.zeros(0, bool)

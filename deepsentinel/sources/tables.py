@@ -76,6 +76,8 @@ def item_geometry(item: Item) -> BaseGeometry | None:
 def scene_row(item: Item, assets: Mapping[str, str] | None = None) -> dict[str, Any] | None:
     """One row of the scenes table; None for an item that is no Sentinel scene or says neither when nor where.
 
+    What an item states wrongly (a time that is none) raises `ValueError`, `TypeError` or `SourceError`.
+
     >>> when = {"datetime": "2023-06-02T10:18:03Z"}
     >>> scene_row({"id": "S2A_32TPS_20230602_0_L2A", "bbox": [0, 1, 2, 3], "properties": when})["level"]
     'L2A'
@@ -85,6 +87,7 @@ def scene_row(item: Item, assets: Mapping[str, str] | None = None) -> dict[str, 
     geometry = item_geometry(item)
     if sensor is None or when is None or geometry is None:
         return None
+    pd.Timestamp(when)  # raises where it is no time
     optical = sensor == "S2"
     cloud = (item.get("properties") or {}).get("eo:cloud_cover") if optical else None
     return {
@@ -128,13 +131,7 @@ def scenes_table(rows: Iterable[Mapping[str, Any]], *, source: str = "", searche
 
 def _column(values: list[Any], dtype: str) -> pd.Series:
     if dtype.startswith("datetime64"):
-        try:
-            times = pd.to_datetime(pd.Series(values, dtype="object"), utc=True, format="ISO8601")
-        except ValueError as error:
-            raise SourceError(
-                f"A catalog holds a time that cannot be read: {error}. Times are ISO 8601 in STAC."
-            ) from error
-        return times.dt.as_unit("ns")
+        return pd.to_datetime(pd.Series(values, dtype="object"), utc=True, format="ISO8601").dt.as_unit("ns")
     if dtype == "str":
         # object and not pandas' string type, so that the table is the same under pandas 2 and 3
         return pd.Series(values, dtype="object")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -63,7 +64,7 @@ def get_bytes(
                 "minutes.",
                 error.code,
             )
-        except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:  # the latter: an answer that breaks off
             problem = SourceError(
                 f"{shown(url)} does not answer ({getattr(error, 'reason', error)}). Check the network, then try again."
             )

@@ -15,6 +15,8 @@ __all__ = ["CELL_M", "CloudField", "cloud_field", "opacity", "periodic_noise"]
 CELL_M = 125.0
 _DETAIL_CELL_M = 20.0
 _DETAIL_PX = 512
+_THICK = 1.3
+"""Density above the threshold at which a cloud has two thirds of its brightness."""
 DENSE = 0.35
 """Opacity from which a pixel counts as cloudy: what the stated cloud cover means."""
 THIN = 0.16
@@ -150,7 +152,9 @@ def opacity(field: CloudField, x: np.ndarray, y: np.ndarray, *, detail: bool = T
         c = (x / np.float32(_DETAIL_CELL_M)).astype(np.int32) + field.offset_px[1]
         fine = np.take(_detail(field.seed).ravel(), (r % _DETAIL_PX) * _DETAIL_PX + c % _DETAIL_PX)
         z = z + np.float32(field.roughness) * fine * _ramp(z / 0.6 + 0.8)
-    return _ramp(z / np.float32(field.softness)) * np.float32(0.97), _ramp(z / np.float32(field.softness * 3.5))
+    hidden = _ramp(z / np.float32(field.softness)) * np.float32(0.97)
+    # Thickness never ends: the midst of a cloud has hills too.
+    return hidden, 1 - np.exp(-np.maximum(z, 0) / np.float32(_THICK))
 
 
 def veil(field: CloudField, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pyproj import Transformer
 
 from .classes import Cover
 from .grid import WORLD_CRS, sample
+from .lattice import is_any
 from .noise import fractal, resize
 from .spectra import VARIANTS, Units, make_units
 from .weather import stream
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 
     from .landscape import Landscape
 
-__all__ = ["Ground", "apply", "blur", "fill", "ground", "transformer", "world_xy"]
+__all__ = ["Ground", "apply", "blur", "fill", "ground", "shifted", "transformer", "world_xy"]
 
 # Size of a stand, a roof, a garden in 5 m cells: ground without a parcel number changes its look at this scale.
 _PATCH_CELLS = {
-    3: (Cover.BUILDING, Cover.GARDEN, Cover.HEDGE, Cover.RAILWAY, Cover.SOLAR, Cover.ASPHALT),
+    3: (Cover.HEDGE, Cover.RAILWAY, Cover.SOLAR),
     10: (Cover.INDUSTRY, Cover.QUARRY, Cover.ROCK, Cover.BEACH),
+    # Roofs, gardens and pavings of one block were made at one time, of one stuff.
+    17: (Cover.BUILDING, Cover.GARDEN, Cover.ASPHALT),
     26: (Cover.BROADLEAF, Cover.CONIFER, Cover.HEATH, Cover.GRASSLAND, Cover.MARSH, Cover.SALT_MARSH),
 }
 _UNFENCED = (Cover.HEATH, Cover.MARSH, Cover.SALT_MARSH)
@@ -45,9 +48,9 @@ _TEXTURE: dict[Cover, tuple[float, float, float]] = {
     Cover.HEATH: (0.38, 0.17, 0.22),
     Cover.GRASSLAND: (0.24, 0.08, 0.12),
     Cover.CROP: (0.16, 0.07, 0.10),
-    Cover.BUILDING: (0.00, 0.17, 0.12),
-    Cover.ASPHALT: (0.12, 0.24, 0.12),
-    Cover.GARDEN: (0.36, 0.19, 0.12),
+    Cover.BUILDING: (0.00, 0.12, 0.10),
+    Cover.ASPHALT: (0.06, 0.12, 0.08),
+    Cover.GARDEN: (0.26, 0.10, 0.10),
     Cover.INDUSTRY: (0.00, 0.26, 0.12),
     Cover.RAILWAY: (0.12, 0.18, 0.12),
     Cover.QUARRY: (0.12, 0.24, 0.24),
@@ -89,6 +92,10 @@ class Ground:
     """float32, world x of the 20 m pixels' centres."""
     y20: np.ndarray
     """float32, world y of the 20 m pixels' centres."""
+    plane: tuple[int, int]
+    """Rows and columns of the world plane in cells of 10 m."""
+    place: np.ndarray
+    """Flat index of each pixel's cell on that plane: what is drawn there is the same for both tiles."""
 
 
 @lru_cache(maxsize=8)
@@ -154,6 +161,17 @@ def blur(image: np.ndarray, share: float) -> np.ndarray:
     return second
 
 
+def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    """The image moved by whole pixels; its edges are repeated, so nothing comes in from the other side.
+
+    >>> shifted(np.array([[1, 2, 3]]), 0, 1).tolist()
+    [[1, 1, 2]]
+    """
+    rows = np.clip(np.arange(image.shape[0]) - down, 0, image.shape[0] - 1)
+    cols = np.clip(np.arange(image.shape[1]) - right, 0, image.shape[1] - 1)
+    return image[rows[:, None], cols]
+
+
 def _patches(rows: np.ndarray, cols: np.ndarray, warp: tuple[np.ndarray, np.ndarray], cells: int) -> np.ndarray:
     """A number below `VARIANTS` for every patch of about `cells` cells, with ragged outlines."""
     r = ((rows + (warp[0] * cells * 0.6).astype(np.int32)) // cells).astype(np.uint32)
@@ -183,13 +201,14 @@ def _turbidity(land: Landscape, cover: np.ndarray, height: np.ndarray, swirl: np
 
 def _build(land: Landscape, box: GeoBox) -> Ground:
     rows, cols = sample(land, box, 2)
-    cover, parcel = land.cover[rows, cols], land.parcel[rows, cols]
+    at5 = rows * land.shape[1] + cols
+    cover, parcel = np.take(land.cover, at5), np.take(land.parcel, at5)
     crops = land.parcels
     units = make_units(
         land.seed,
         *(crops[n].to_numpy() for n in ("crop_2018", "crop_2019", "sow_shift_days", "vigour", "row_angle_deg")),
     )
-    # Textures live on the world plane, so that both tiles show the same ground where they overlap.
+    # Everything random about the ground lives on the world plane, so that both tiles show the same where they overlap.
     plane = (land.shape[0] // 2, land.shape[1] // 2)
     noise = {
         name: fractal(stream(land.seed, "texture", name), plane, cell, octaves, gain)
@@ -198,30 +217,34 @@ def _build(land: Landscape, box: GeoBox) -> Ground:
             ("bright", 70.0, 6, 0.58),
             ("wet", 50.0, 5, 0.55),
             ("warp", 12.0, 2, 0.5),
+            ("warp across", 12.0, 2, 0.5),
             ("swirl", 120.0, 4, 0.5),
         )
     }
-    r5, c5 = rows, cols
-    rows2, cols2 = np.minimum(r5 // 2, plane[0] - 1), np.minimum(c5 // 2, plane[1] - 1)
-    warp = noise["warp"][rows2, cols2], noise["warp"][rows2[::-1], cols2[:, ::-1]][::-1, ::-1]
-    jitter = stream(land.seed, "jitter", str(box.crs)).standard_normal((2, *cover.shape), dtype=np.float32)
+
+    def on_plane(name: str, pick: np.ndarray) -> np.ndarray:
+        """Values of a noise under some of the quarters."""
+        r, c = np.minimum(rows[pick] // 2, plane[0] - 1), np.minimum(cols[pick] // 2, plane[1] - 1)
+        return np.take(noise[name], r * plane[1] + c)
+
     variant = np.zeros(cover.shape, np.uint16)
     for cells, covers in _PATCH_CELLS.items():
-        at = np.isin(cover, covers)
-        shift = warp[0][at], warp[1][at]
+        at = is_any(cover, list(covers))
+        shift = on_plane("warp", at), on_plane("warp across", at)
         if cells > 20:
             # Wild ground has no fences: its patches run into each other.
-            loose = np.where(np.isin(cover[at], _UNFENCED), np.float32(0.45), np.float32(0.05))
-            shift = shift[0] + loose * jitter[0][at], shift[1] + loose * jitter[1][at]
-        variant[at] = _patches(r5[at], c5[at], shift, cells)
-    height = land.height[rows, cols]
-    wet_at = np.isin(cover, (Cover.SEA, Cover.LAKE, Cover.RIVER))
-    level = _turbidity(land, cover[wet_at], height[wet_at], noise["swirl"][rows2[wet_at], cols2[wet_at]])
+            loose = np.where(is_any(cover[at], list(_UNFENCED)), np.float32(0.45), np.float32(0.05))
+            jitter = [stream(land.seed, "jitter", k).standard_normal(land.shape, dtype=np.float32) for k in (0, 1)]
+            shift = shift[0] + loose * np.take(jitter[0], at5[at]), shift[1] + loose * np.take(jitter[1], at5[at])
+        variant[at] = _patches(rows[at], cols[at], shift, cells)
+    wet_at = is_any(cover, [Cover.SEA, Cover.LAKE, Cover.RIVER])
+    level = _turbidity(land, cover[wet_at], np.take(land.height, at5[wet_at]), on_plane("swirl", wet_at))
     # Dithered, or the levels would show as contours.
-    dither = stream(land.seed, "dither", str(box.crs)).random(level.shape, dtype=np.float32)
-    variant[wet_at] = np.clip(level * (VARIANTS - 1) + dither - 0.5 + 0.5, 0, VARIANTS - 1).astype(np.uint16)
+    dither = np.take(stream(land.seed, "dither").random(land.shape, dtype=np.float32), at5[wet_at])
+    variant[wet_at] = np.clip(level * (VARIANTS - 1) + dither, 0, VARIANTS - 1).astype(np.uint16)
     flat_at = cover == Cover.TIDAL_FLAT
-    variant[flat_at] = np.clip((height[flat_at] + 3.0) / 7.0 * (VARIANTS - 1) + 0.5, 0, VARIANTS - 1).astype(np.uint16)
+    flat_m = np.take(land.height, at5[flat_at])
+    variant[flat_at] = np.clip((flat_m + 3.0) / 7.0 * (VARIANTS - 1) + 0.5, 0, VARIANTS - 1).astype(np.uint16)
     kind = np.where((cover == Cover.CROP) & (parcel == 0), np.uint8(Cover.GRASSLAND), cover)
     unit = np.where(kind == Cover.CROP, parcel, units.parcels + 1 + kind.astype(np.int32) * VARIANTS + variant).astype(
         np.uint16
@@ -234,12 +257,15 @@ def _build(land: Landscape, box: GeoBox) -> Ground:
     cover10 = kind[::2, ::2]
 
     r, c = sample(land, box, 1)
-    half_rows, half_cols = np.minimum(r // 2, plane[0] - 1), np.minimum(c // 2, plane[1] - 1)
-    texture = [noise[name][half_rows, half_cols] for name in ("canopy", "bright", "wet")]
-    grain = stream(land.seed, "grain").standard_normal(plane, dtype=np.float32)[half_rows, half_cols]
-    texture[0] = 0.85 * texture[0] + 0.35 * grain + _rows_of_crops(units, first, box)
-    texture[0] += np.where(np.isin(cover10, (Cover.BROADLEAF, Cover.CONIFER)), 3.0 * (land.tree[r, c] - 0.5), 0)
-    texture[1] = 0.85 * texture[1] + 0.5 * grain[::-1, ::-1]
+    place = np.minimum(r // 2, plane[0] - 1) * plane[1] + np.minimum(c // 2, plane[1] - 1)
+    texture = [np.take(noise[name], place) for name in ("canopy", "bright", "wet")]
+    grain = [
+        np.take(stream(land.seed, "grain", k).standard_normal(plane, dtype=np.float32), place)
+        for k in ("canopy", "bright")
+    ]
+    texture[0] = 0.85 * texture[0] + 0.35 * grain[0] + _rows_of_crops(units, first, box)
+    texture[0] += np.where(is_any(cover10, [Cover.BROADLEAF, Cover.CONIFER]), 3.0 * (land.tree[r, c] - 0.5), 0)
+    texture[1] = 0.85 * texture[1] + 0.5 * grain[1]
     texture[2] = 0.6 * texture[2] + 2.0 * (land.moisture[r, c] - 0.5)
     amplitude = [_by_cover({cov: row[k] for cov, row in _TEXTURE.items()}) for k in range(3)]
     textured = [(amplitude[k][cover10] * np.clip(texture[k], -3, 3)).astype(np.float32) for k in range(3)]
@@ -262,6 +288,8 @@ def _build(land: Landscape, box: GeoBox) -> Ground:
         depth_m=np.where(cover10 == Cover.SEA, np.maximum(-land.height[r, c], 0), 0).astype(np.float32),
         x20=x20,
         y20=y20,
+        plane=plane,
+        place=place,
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from . import clouds
 from .grid import WORLD_CRS
-from .ground import Ground, apply, blur, fill, ground, transformer
+from .ground import Ground, apply, blur, fill, ground, shifted, transformer
+from .noise import resize
 from .scenes import Scene, cloud_field_of, inside
 from .ships import ships_at
 from .spectra import BAND_EFFECTS, BANDS, unit_spectra
@@ -131,11 +132,13 @@ def _sky(scene: Scene, ground: Ground, field: clouds.CloudField) -> _Sky | None:
     shadow, _ = clouds.opacity(field, x + np.float32(dx), y + np.float32(dy))
     misjudged = 1 + 0.25 * float(stream(scene.seed, scene.id, "height").uniform(-1, 1))
     guessed, _ = clouds.opacity(field, x + np.float32(dx * misjudged), y + np.float32(dy * misjudged), detail=False)
-    # The side towards the sun is lit: compare with the thickness 60 m nearer to the sun.
+    # The side towards the sun is lit: compare with the thickness 40 and 120 m nearer to the sun.
     step = np.hypot(dx, dy) or 1.0
-    dr, dc = round(-3 * dy / step), round(3 * dx / step)
-    lit = 1 + 0.9 * np.clip(thick - np.roll(thick, (-dr, -dc), (0, 1)), -0.3, 0.3)
-    bright = (2900 + 4600 * thick) * lit
+    lit = np.ones_like(thick)
+    for reach_px, weight in ((2, 0.8), (6, 0.6)):
+        dr, dc = round(-reach_px * dy / step), round(reach_px * dx / step)
+        lit += np.float32(weight) * np.clip(thick - shifted(thick, -dr, -dc), -0.3, 0.3)
+    bright = (2500 + 5600 * thick) * lit
     return _Sky(hidden, bright.astype(np.float32), thin, shadow * (1 - hidden), guessed)
 
 
@@ -181,11 +184,15 @@ def _classify(scene: Scene, ground: Ground, at20: dict[str, np.ndarray], sky: _S
     scl[((green - swir) / np.maximum(green + swir, 1) > 0.42) & (green > 2400)] = 11
     rng = stream(scene.seed, scene.id, "scl")
     coarse = rng.standard_normal((near.shape[0] // 4 + 1, near.shape[1] // 4 + 1), dtype=np.float32)
-    doubt = np.kron(coarse, np.ones((4, 4), np.float32))[: near.shape[0], : near.shape[1]]
+    # Smooth: a classifier is unsure over tens of metres, not in squares. Interpolating leaves two thirds of the spread.
+    full = (4 * coarse.shape[0], 4 * coarse.shape[1])
+    doubt = np.float32(1.5) * resize(coarse, full)[: near.shape[0], : near.shape[1]]
     white = np.clip((blue - 1900) / 1600, 0, 1) * np.clip(1.4 - (red - blue) / 900, 0.3, 1)
     evidence = 0.85 * white + np.float32(0.05) * doubt
     if sky is not None:
-        evidence = np.maximum(evidence, blur(sky.hidden, 0.25) * 0.95 - 0.04 + np.float32(0.10) * doubt)
+        # Unsure at the edges of clouds, sure in their midst.
+        hidden = blur(sky.hidden, 0.25)
+        evidence = np.maximum(evidence, hidden * 0.95 - 0.04 + np.float32(0.14) * doubt * (1.1 - hidden))
         scl[(sky.thin + np.float32(0.03) * doubt) > clouds.THIN + 0.01] = 10
         looked_for = (sky.guessed_shadow > 0.3) & (evidence < 0.4)
         scl[looked_for & (near < 1900) & (ndvi < 0.8) & (scl != 10)] = 3

@@ -11,7 +11,7 @@ from .backscatter import FLOOR_DB, MEDIAN_SPECKLE_DB, REFERENCE_ANGLE_DEG, unit_
 from .classes import Cover
 from .clouds import periodic_noise
 from .grid import WORLD_CRS
-from .ground import Ground, apply, blur, fill, ground, transformer, world_xy
+from .ground import Ground, apply, blur, fill, ground, shifted, transformer, world_xy
 from .scenes import Scene, inside
 from .ships import ships_at
 from .weather import stream
@@ -69,8 +69,8 @@ def _texture_db(scene: Scene, g: Ground) -> np.ndarray:
     sd = np.zeros(max(Cover) + 1, np.float32)
     for cover, value in _PIXEL_SD_DB.items():
         sd[cover] = value
-    grain = stream(scene.seed, "scatterers", scene.tile, scene.orbit).standard_normal(g.cover.shape, dtype=np.float32)
-    out = 0.6 * grain
+    grain = stream(scene.seed, "scatterers", scene.orbit).standard_normal(g.plane, dtype=np.float32)
+    out = np.float32(0.6) * np.take(grain, g.place)
     for name, weight in (("canopy", 0.9), ("wet", 0.8)):
         values = getattr(g, name)
         out += np.float32(weight / max(float(values.std()), 1e-6) * 0.45) * values
@@ -84,7 +84,7 @@ def _relief_db(scene: Scene, g: Ground) -> np.ndarray:
     up_slope = g.slope_x * np.float32(math.sin(toward)) + g.slope_y * np.float32(math.cos(toward))
     out = np.clip(5.0 * up_slope, -2.0, 2.0)
     side = 1 if scene.orbit == "ascending" else -1
-    nearer = np.roll(g.top_m, side, axis=1)
+    nearer = shifted(g.top_m, 0, side)
     out += np.clip((g.top_m - nearer) / 12, -1.6, 1.3)
     return out.astype(np.float32)
 

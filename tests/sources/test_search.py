@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import http.client
+import io
 import json
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -98,11 +100,41 @@ def test_scenes_over_the_antimeridian_are_there_and_nowhere_else() -> None:
         assert np.abs(geometry.bounds).max() <= 180
 
 
-@pytest.mark.parametrize("geometry", [{"type": "Polygon"}, {"type": "Polygon", "coordinates": 7}, {"x": 1}], ids=repr)
-def test_a_footprint_that_is_none_names_its_scene(geometry: Any) -> None:
-    broken = scene("S2A_broken", "2020-06-01T22:00:00Z", geometry=geometry, bbox=[0, 0, 1, 1])
-    with pytest.raises(SourceError, match="Scene S2A_broken states a footprint that"):
-        ds.open_source(collection([broken])).search((0.1, 0.1, 0.2, 0.2))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"geometry": {"type": "Polygon"}},
+        {"geometry": {"type": "Polygon", "coordinates": 7}},
+        {"geometry": {"x": 1}},
+        {"properties": {"datetime": "yesterday"}},
+        {"properties": {"datetime": "2020-06-01T10:57:00Z", "eo:cloud_cover": "n/a"}},
+    ],
+    ids=repr,
+)
+def test_an_item_that_states_nonsense_is_left_out_aloud(coast_items: Items, wrong: dict[str, Any]) -> None:
+    broken = scene("S2A_broken", "2020-06-01T22:00:00Z", bbox=[3, 49, 4, 50]) | wrong
+    source = ds.open_source(collection([broken, *coast_items]))
+    with pytest.warns(DeepSentinelWarning, match=r"1 scene.* such as S2A_broken were left out"):
+        assert len(source.search(MADE_AOI)) == len(coast_items)
+
+
+def test_a_collection_that_is_not_there_is_said(coast_items: Items, coast_catalog: Path) -> None:
+    for where in (collection(coast_items), coast_catalog):
+        source = ds.open_source(where, collections={"S2": "sentinel-2-l3a"})
+        with pytest.raises(InputError, match=r"no collection sentinel-2-l3a of S2.* It has .*sentinel-2-l2a"):
+            source.search(MADE_AOI)
+        assert set(source.search(MADE_AOI, sensors="S1").sensor) == {"S1"}
+
+
+@pytest.mark.parametrize("features", [[None], [{"type": "Feature", "geometry": None, "properties": {}}]], ids=repr)
+def test_geojson_of_something_else(features: list[Any]) -> None:
+    with pytest.raises(SourceError, match="holds an item without an id"):
+        ds.open_source(collection(features))
+
+
+def test_what_is_no_place_to_open(coast_items: Items) -> None:
+    with pytest.raises(InputError, match=r"from a list: .*'FeatureCollection', 'features': items"):
+        ds.open_source(coast_items)  # type: ignore[arg-type]
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
@@ -166,6 +198,17 @@ def test_a_service_that_was_down_has_lost_nothing(service: FakeService) -> None:
     with pytest.raises(SourceError, match="does not answer"):
         source.read(row, made_grid(), bands=["B04"])
     assert int(source.read(row, made_grid(), bands=["B04"])["B04"].max()) > 0
+
+
+def test_an_answer_that_breaks_off_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Torn(io.BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise http.client.IncompleteRead(b"{", 100)
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Torn())
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(SourceError, match=r"a\.org/catalog\.json does not answer"):
+        ds.open_source("https://a.org/catalog.json?key=secret")
 
 
 def test_what_is_kept_of_an_item_is_small_and_enough(service: FakeService, coast_items: Items) -> None:

@@ -58,8 +58,8 @@ class Want:
     domain: Literal["linear", "db"] | None = None
     """For radar: `linear` keeps interpolated power above zero, `db` (decibels in the file) also averages as power."""
     fill: float | None = None
-    """What missing pixels come as, where the file's type can hold it; None: as their nodata value. So that a caller
-    need not know what a file says is missing."""
+    """What missing pixels come as, where the file's type can hold it; None: as their nodata value. So a caller need not
+    know what the file says is missing; and where it says nothing either, this marks it."""
 
     def __post_init__(self) -> None:
         if self.resampling not in REACH_PX:

@@ -246,11 +246,15 @@ class Target:
         domain: str | None,
         fill: float | None = None,
     ) -> None:
+        if fill is not None and not holds(dtype, fill):
+            fill = None
+        if nodata is None:
+            nodata = fill
         self.grid, self.lattice, self.placement = grid, lattice, placement
         self.nodata, self.resampling, self.domain = nodata, resampling, domain
         self.fill = fill_value(nodata, dtype)
         # How missing pixels leave, where that differs from how they came.
-        self.final = None if fill is None or not holds(dtype, fill) or _same(fill, self.fill) else fill
+        self.final = None if fill is None or _same(fill, self.fill) else fill
         # What must be put before the result is whole; its owner counts it down.
         self.missing = 0
         rows, cols = placement.rows, placement.cols
