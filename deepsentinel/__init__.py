@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 # verb -> the module it lives in. No verb shares its name with a module: once that module was imported, Python would
 # put the module in the verb's place.
 _VERBS = {
-    "check_patch": "bands",
+    "check_patch": "contract",
     "geobox": "aoi",
     "match_rate": "pairing",
     "open_source": "sources",

@@ -1,5 +1,5 @@
 from .aoi import geobox as geobox
-from .bands import check_patch as check_patch
+from .contract import check_patch as check_patch
 from .figures import show as show
 from .pairing import match_rate as match_rate
 from .pairing import pair as pair

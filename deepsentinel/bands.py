@@ -12,7 +12,7 @@ SCL                       uint8     scene classification, codes 0 to 11      0
 angle                     float32   local incidence angle in degrees         NaN
 ========================  ========  =======================================  ========
 
-Anything else on the same grid (masks, class maps) may ride along. `check_patch` names the first rule that is broken.
+Anything else on the same grid (masks, class maps) may ride along. `contract.check_patch` names the first broken rule.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from .errors import PatchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import xarray as xr
 
 REFLECTANCE_SCALE = 10_000
 S2_NODATA = 0
@@ -189,18 +187,3 @@ def sensor_of(name: str) -> Literal["S1", "S2"] | None:
     if name in S1_BANDS or name == "angle":
         return "S1"
     return None
-
-
-def check_patch(patch: xr.Dataset) -> xr.Dataset:
-    """Return the patch unchanged if it keeps the contract, else raise `PatchError` naming the first broken rule.
-
-    >>> import numpy as np, xarray as xr
-    >>> check_patch(xr.Dataset({"B02": (("y", "x"), np.ones((2, 2), "uint16"))}))
-    Traceback (most recent call last):
-    ...
-    deepsentinel.errors.PatchError: Not a Patch: it has no coordinate 'y'; give the pixel centres in metres.
-    """
-    from . import contract
-
-    contract.check(patch)
-    return patch

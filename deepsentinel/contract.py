@@ -16,12 +16,19 @@ from .errors import PatchError
 TIME_OF = {"S1": "s1_time", "S2": "s2_time"}
 
 
-def check(patch: xr.Dataset) -> None:
-    """Raise `PatchError` for the first rule that `patch` breaks."""
+def check_patch(patch: xr.Dataset) -> xr.Dataset:
+    """Return the patch unchanged if it keeps the contract, else raise `PatchError` naming the first broken rule.
+
+    >>> check_patch(xr.Dataset({"B02": (("y", "x"), np.ones((2, 2), "uint16"))}))
+    Traceback (most recent call last):
+    ...
+    deepsentinel.errors.PatchError: Not a Patch: it has no coordinate 'y'; give the pixel centres in metres.
+    """
     if not isinstance(patch, xr.Dataset):
         _fail(f"it is a {type(patch).__name__}, not an xarray.Dataset; one variable a band makes one")
     for rule in (_bands, _grid, _crs, _dims, _dtypes, _units, _values, _times):
         rule(patch)
+    return patch
 
 
 def _fail(problem: str) -> NoReturn:

@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from . import __version__
-from .bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, S2_NODATA, SCL_CLASSES, check_patch, sensor_of
-from .contract import TIME_OF
+from .bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, S2_NODATA, SCL_CLASSES, sensor_of
+from .contract import TIME_OF, check_patch
 from .errors import InputError
 from .figures.stretch import SCL_COLOURS
 from .files import atomic_path, write_text

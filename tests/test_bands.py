@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deepsentinel.bands import S1_BANDS, S2_BANDS, S2_L2A_BANDS, SCL_CLASSES, check_patch
+from deepsentinel.bands import S1_BANDS, S2_BANDS, S2_L2A_BANDS, SCL_CLASSES
+from deepsentinel.contract import check_patch
 from deepsentinel.errors import PatchError
 
 S1_TIME, S2_TIME = np.datetime64("2018-06-02T06:00:00", "ns"), np.datetime64("2018-06-01T11:00:00", "ns")

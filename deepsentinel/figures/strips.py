@@ -12,14 +12,13 @@ from deepsentinel.bands import SCL_CLOUDY, sensor_of
 from deepsentinel.errors import InputError
 
 from . import slides
+from .panels import Panel, default_panels, panel
 from .slides import BLUE, FAINT, FOOT_IN, GREY, HEAD_IN, INK, MARGIN_IN, PAGE_WIDTH_IN
 from .stretch import VIEWS
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
-
-    from .patches import Panel
 
 ROOM_IN = PAGE_WIDTH_IN - 2 * MARGIN_IN
 THUMB_MAX_PX = 300
@@ -39,8 +38,6 @@ def series_figure(series: xr.Dataset, *, panels: Sequence[str] | None, title: st
     >>> ds.show(series, title="Two scenes").texts[0].get_text()
     'Two scenes'
     """
-    from .patches import default_panels
-
     names = [panels] if isinstance(panels, str) else list(panels) if panels is not None else default_panels(series)
     if panels is None:  # the first picture of each sensor tells most
         sensors = [_sensor(name) for name in names]
@@ -97,7 +94,6 @@ class _Strip:
 
 def _strip(series: xr.Dataset, name: str, max_dates: int) -> _Strip:
     """The pictures of one panel: dates evenly chosen, all with one stretch."""
-    from .patches import panel
     from .stretch import coarsen, limits_of
 
     sensor = _sensor(name)

@@ -292,7 +292,7 @@ def _other(units: Units, rows: np.ndarray, cover: Cover, doy: float, weather: We
     if cover is Cover.BUILDING:
         kind = units.variant[rows] % 8
         out = np.where((kind < 5)[:, None], SPECTRA["tile roof"], SPECTRA["slate roof"])
-        return np.where((kind == 7)[:, None], SPECTRA["industry"] * 0.8, out), 0 * one
+        return np.where((kind == 7)[:, None], SPECTRA["industry"] * 0.65, out), 0 * one
     if cover is Cover.INDUSTRY:
         dark = (units.variant[rows] % 4) == 0
         return np.where(dark[:, None], SPECTRA["asphalt"] * 1.1, SPECTRA["industry"] * 0.85), 0 * one

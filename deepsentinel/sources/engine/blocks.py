@@ -11,65 +11,24 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 
 from deepsentinel.errors import InputError, ReadError
-from deepsentinel.sources.web import shown
 
 from .crew import Crew
 from .rasters import is_remote
-from .warp import REACH_PX
+from .wants import Want
 
 if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
+    pass
 
 # Waiting for a server costs no processor, so more files are under way than there are cores.
 REMOTE_THREADS = 16
 # Tiny patches of many scenes would fill no memory, and the first of them would wait for the last.
 MOST_FILES = 1024
-
-
-@dataclass(frozen=True)
-class Want:
-    """One band of one file, wanted on one grid.
-
-    >>> from odc.geo.geobox import GeoBox
-    >>> grid = GeoBox.from_bbox((500_000, 5_400_000, 502_560, 5_402_560), "EPSG:32631", resolution=10)
-    >>> Want("scene/B05.tif", grid).resampling
-    'nearest'
-    """
-
-    href: str
-    """A path, an http(s) link (signed if need be), or anything GDAL opens."""
-    grid: GeoBox
-    """Where the pixels are wanted."""
-    band: int = 1
-    """Counted from 1."""
-    resampling: str = "nearest"
-    """nearest, bilinear, cubic or average; used where the grid's pixels are not the file's. Only `average` may start
-    from the file's overviews, and does so when an overview is still at least twice as fine as the grid."""
-    nodata: float | None = None
-    """What marks a missing pixel; None: what the file says, else NaN for floats and 0 for integers. Pixels outside the
-    file get it too."""
-    domain: Literal["linear", "db"] | None = None
-    """For radar: `linear` keeps interpolated power above zero, `db` (decibels in the file) also averages as power."""
-    fill: float | None = None
-    """What missing pixels come as, where the file's type can hold it; None: as their nodata value. So a caller need not
-    know what the file says is missing; and where it says nothing either, this marks it."""
-
-    def __post_init__(self) -> None:
-        if self.resampling not in REACH_PX:
-            raise InputError(
-                f"resampling={self.resampling!r} for {shown(self.href)}: use one of {', '.join(REACH_PX)}."
-            )
-        if self.domain not in (None, "linear", "db"):
-            raise InputError(f"domain={self.domain!r} for {shown(self.href)}: use 'linear', 'db' or None.")
-        if self.band < 1:
-            raise InputError(f"band={self.band} for {shown(self.href)}: bands are counted from 1.")
 
 
 def check_limits(threads: int | None, memory_mb: float = 1.0) -> None:

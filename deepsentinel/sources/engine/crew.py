@@ -26,7 +26,7 @@ from .rasters import REMOTE_OPTIONS, Block, GdalRaster, is_remote, open_raster, 
 from .warp import Lattice, Placement, Target, place, scale_px
 
 if TYPE_CHECKING:
-    from .blocks import Want
+    from .wants import Want
 
 # An overview is averaged further only when its pixels are at least this much finer than the grid's.
 OVERVIEW_MARGIN = 2.0
