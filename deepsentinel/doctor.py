@@ -223,7 +223,7 @@ def _extra_words(extra: str, found: Mapping[str, str]) -> str:
     missing = [name for name, number in found.items() if number == "missing"]
     if not missing:
         return ", ".join(f"{name} {number}" for name, number in found.items())
-    return f"without {', '.join(missing)}: pip install 'deepsentinel[{extra}]'"
+    return f"without {', '.join(missing)}; in a clone of the repository: pip install -e '.[{extra}]'"
 
 
 def _bytes(size: int) -> str:
@@ -242,7 +242,7 @@ def _aligned(rows: Any) -> list[str]:
 def _conclusion(report: Report) -> str:
     if "missing" in report.versions.values():
         lost = ", ".join(name for name, number in report.versions.items() if number == "missing")
-        return f"Not well: {lost} cannot be found by {sys.executable}; install again: pip install deepsentinel"
+        return f"Not well: {lost} cannot be found by {sys.executable}; install deepsentinel again"
     bad = [f"{c.service} {c.sensor}" for c in report.services if c.status in ("differs", "failed")]
     if bad:
         return f"Look at {', '.join(bad)}. Everything else is well."

@@ -270,7 +270,8 @@ def _s2_assets(scene: Scene) -> dict[str, Any]:
         assets[key] = _asset(scene, key, f"{key} - {metres} m", metres, raster)
         named = {"name": key, "description": band.description}
         if band.common_name:
-            named["common_name"] = band.common_name
+            # Version 1.0 of the extension, which real catalogs still use, has one name for all three red edges.
+            named["common_name"] = "rededge" if band.common_name.startswith("rededge") else band.common_name
         if band.centre_nm:
             named |= {"center_wavelength": band.centre_nm / 1000}  # type: ignore[dict-item]
         assets[key]["eo:bands"] = [named]

@@ -28,10 +28,10 @@ def _as_geobox(grid: Grid) -> GeoBox:
 def _quarters(landscape: Landscape, grid: Grid, year: int) -> list[np.ndarray]:
     """Fine class at the middle of each quarter of each pixel."""
     rows, cols = sample(landscape, _as_geobox(grid), oversample=2)
-    crop = np.concatenate([[0], landscape.crop_table(year)]).astype(np.uint8)
-    cover = landscape.cover[rows, cols]
-    number = landscape.parcel[rows, cols]
-    fine = np.where(cover == Cover.CROP, FINE_CROP_OFFSET + crop[number], cover).astype(np.uint8)
+    at = rows * landscape.shape[1] + cols
+    crop = np.concatenate([[0], landscape.crop_table(year)]).astype(np.uint8) + np.uint8(FINE_CROP_OFFSET)
+    cover = np.take(landscape.cover, at)
+    fine = np.where(cover == Cover.CROP, np.take(crop, np.take(landscape.parcel, at)), cover)
     return [fine[i::2, j::2] for i in (0, 1) for j in (0, 1)]
 
 

@@ -23,6 +23,14 @@ THIN = 0.16
 """Opacity from which a veil counts as thin cirrus."""
 
 
+@lru_cache(maxsize=8)
+def _fall(size: int, slope: float, stretch: float) -> np.ndarray:
+    """How amplitude falls with frequency; kept, since a catalog needs hundreds of fields of few kinds."""
+    fy = np.fft.fftfreq(size)[:, None] * size
+    fx = np.fft.rfftfreq(size)[None, :] * size
+    return np.asarray(np.maximum(np.hypot(fx * stretch, fy), 1.5) ** -slope)
+
+
 def periodic_noise(rng: np.random.Generator, size: int, slope: float, stretch: float = 1.0) -> np.ndarray:
     """Fractal noise on a torus, zero mean and unit variance: amplitude falls as frequency to the `-slope`.
 
@@ -32,11 +40,7 @@ def periodic_noise(rng: np.random.Generator, size: int, slope: float, stretch: f
     (64, 64)
     """
     spectrum = np.fft.rfft2(rng.standard_normal((size, size), dtype=np.float32))
-    fy = np.fft.fftfreq(size)[:, None] * size
-    fx = np.fft.rfftfreq(size)[None, :] * size
-    radius = np.hypot(fx * stretch, fy)
-    radius[0, 0] = 1.0
-    spectrum *= np.where(radius > 0, np.maximum(radius, 1.5) ** -slope, 0)
+    spectrum *= _fall(size, slope, stretch)
     spectrum[0, 0] = 0
     field = np.fft.irfft2(spectrum, s=(size, size))
     return (field / field.std()).astype(np.float32)

@@ -9,7 +9,7 @@ import shapely
 
 from .classes import Cover
 from .grid import MasterGrid
-from .lattice import burn, is_any
+from .lattice import burn, is_any, plain
 from .noise import resize, rng_for, smooth
 from .parcels import Cells
 from .routes import Routes
@@ -86,7 +86,7 @@ def construct(
     )  # fmt: skip
     for shapes_, code in codes:
         if len(shapes_):
-            rasterize(((g, int(code)) for g in shapes_), out=layers, transform=master.transform)
+            rasterize(((g, int(code)) for g in plain(shapes_)), out=layers, transform=master.transform)
     town = (layers > 0) & ~wet
     park = town & (layers == 99)
     layers[park] = Cover.GARDEN

@@ -11,7 +11,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-__all__ = ["TILES", "WORLD_CRS", "MasterGrid", "master_grid", "sample", "tile_geoboxes"]
+__all__ = ["TILES", "WORLD_CRS", "MasterGrid", "master_grid", "sample", "tile_geoboxes", "transformer"]
 
 WORLD_CRS = "+proj=tmerc +lat_0=49.25 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 """The plane the landscape is built on: true to scale where zones 30 and 31 meet, so neither tile is favoured."""
@@ -78,6 +78,15 @@ class MasterGrid:
         return np.clip(row, 0, self.shape[0] - 1), np.clip(col, 0, self.shape[1] - 1)
 
 
+@lru_cache(maxsize=16)
+def transformer(source: str, target: str) -> Transformer:
+    """A transformer that is kept: setting one up takes longer than rendering a band.
+
+    Its use is safe from several threads: pyproj keeps one context a thread.
+    """
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
 def tile_geoboxes(size_px: int = 1024) -> dict[str, GeoBox]:
     """The two 10 m tile grids, in two UTM zones, that together cover the world.
 
@@ -89,12 +98,11 @@ def tile_geoboxes(size_px: int = 1024) -> dict[str, GeoBox]:
 
 @lru_cache(maxsize=8)
 def _tile_geoboxes(size_px: int) -> dict[str, GeoBox]:
-    # Kept, because making a transformer takes 20 ms and every scene asks.
     side_m = size_px * 10.0
     boxes = {}
     for (name, crs), side in zip(TILES.items(), (-1, 1), strict=True):
         # The shift is measured on the world plane: grid north of both zones leans away from it by 2.3 degrees.
-        x, y = Transformer.from_crs(WORLD_CRS, crs, always_xy=True).transform(side * _SHIFT * side_m, 0.0)
+        x, y = transformer(WORLD_CRS, crs).transform(side * _SHIFT * side_m, 0.0)
         left = round((x - side_m / 2) / _BLOCK_M) * _BLOCK_M
         top = round((y + side_m / 2) / _BLOCK_M) * _BLOCK_M
         boxes[name] = GeoBox((size_px, size_px), Affine(10.0, 0.0, left, 0.0, -10.0, top), crs)
@@ -109,7 +117,7 @@ def master_grid(size_px: int = 1024, resolution_m: float = 5.0) -> MasterGrid:
         edge = np.linspace(0, size_px, 9)
         cols, rows = (a.ravel() for a in np.meshgrid(edge, edge))
         x, y = _apply(box.affine, cols, rows)
-        wx, wy = Transformer.from_crs(str(box.crs), WORLD_CRS, always_xy=True).transform(x, y)
+        wx, wy = transformer(str(box.crs), WORLD_CRS).transform(x, y)
         xs.append(wx)
         ys.append(wy)
     left = np.floor((np.min(xs) - _MARGIN_M) / _BLOCK_M) * _BLOCK_M
@@ -133,7 +141,7 @@ def sample(landscape: HasGrid, geobox: GeoBox, oversample: int = 1) -> tuple[np.
     col_knots = np.linspace(0, cols_n, max(2, int(np.ceil(cols_n / step)) + 1))
     cc, rr = np.meshgrid(col_knots, row_knots)
     x, y = _apply(geobox.affine, cc / oversample, rr / oversample)
-    wx, wy = Transformer.from_crs(str(geobox.crs), WORLD_CRS, always_xy=True).transform(x, y)
+    wx, wy = transformer(str(geobox.crs), WORLD_CRS).transform(x, y)
     col = (np.asarray(wx) - landscape.origin_x) / landscape.resolution_m
     row = (landscape.origin_y - np.asarray(wy)) / landscape.resolution_m
     # As matrix products: two weights a column, the rest zero, so the result does not depend on how the sum is split.

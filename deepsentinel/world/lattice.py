@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "lattice_graph",
     "least_cost",
     "outlines",
+    "plain",
     "ramp",
     "smooth_line",
     "walk",
@@ -104,7 +106,26 @@ def burn(shapes: list[Any], master: MasterGrid) -> np.ndarray:
 
     if not len(shapes):
         return np.zeros(master.shape, dtype=bool)
-    return rasterize([(s, 1) for s in shapes], out_shape=master.shape, transform=master.transform, dtype="uint8") > 0
+    pairs = [(s, 1) for s in plain(shapes)]
+    return rasterize(pairs, out_shape=master.shape, transform=master.transform, dtype="uint8") > 0
+
+
+def plain(shapes: Any) -> list[Any]:
+    """Polygons as GeoJSON mappings for rasterising, which otherwise asks shapely for each coordinate by itself.
+
+    >>> import shapely
+    >>> plain([shapely.box(0, 0, 1, 1)])[0]["type"]
+    'Polygon'
+    """
+    import shapely
+
+    polygons = np.array(list(shapes), dtype=object)
+    if not len(polygons) or (shapely.get_type_id(polygons) != shapely.GeometryType.POLYGON).any():
+        return list(polygons)
+    _, xy, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons, include_z=False)
+    points, ring_at = xy.tolist(), ring_ends.tolist()
+    rings = [points[a:b] for a, b in itertools.pairwise(ring_at)]
+    return [{"type": "Polygon", "coordinates": rings[a:b]} for a, b in itertools.pairwise(polygon_ends.tolist())]
 
 
 def outlines(codes: np.ndarray, master: MasterGrid, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -118,8 +139,9 @@ def outlines(codes: np.ndarray, master: MasterGrid, mask: np.ndarray | None = No
 
     found, values = [], []
     for geometry, value in shapes(codes, mask=mask, connectivity=4, transform=master.transform):
-        rings = geometry["coordinates"]
-        found.append(shapely.Polygon(rings[0], rings[1:]))
+        shell, *holes = (np.array(ring) for ring in geometry["coordinates"])
+        # Shapely's functions: its class looks at every coordinate in Python.
+        found.append(shapely.polygons(shell, holes=[shapely.linearrings(hole) for hole in holes] or None))
         values.append(int(value))
     if not found:
         return np.array([], dtype=object), np.array([], dtype=np.int64)

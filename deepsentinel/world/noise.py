@@ -47,12 +47,21 @@ def resize(array: np.ndarray, shape: tuple[int, int], *, cubic: bool = False) ->
             continue
         index, weights = _taps(source.shape[axis], shape[axis], cubic)
         wide = (slice(None), None) if axis == 0 else (None, slice(None))
-        out = np.take(source, index[0], axis=axis)
-        out *= weights[0][wide]
-        for k in range(1, len(index)):
-            out += np.take(source, index[k], axis=axis) * weights[k][wide]
-        source = out
+        source = _weighted(source, index, weights[(slice(None), *wide)], axis)
     return source
+
+
+def _weighted(source: np.ndarray, index: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Sum over the taps; one scratch array serves them all, because fresh memory costs more than the arithmetic."""
+    out = np.take(source, index[0], axis=axis)
+    out *= weights[0]
+    part = np.empty_like(out)
+    for k in range(1, len(index)):
+        # The indices are within bounds; with this mode NumPy writes straight into `out`.
+        np.take(source, index[k], axis=axis, out=part, mode="clip")
+        part *= weights[k]
+        out += part
+    return out
 
 
 def _enlarge(source: np.ndarray, factor: int, axis: int, cubic: bool) -> np.ndarray:
@@ -61,21 +70,20 @@ def _enlarge(source: np.ndarray, factor: int, axis: int, cubic: bool) -> np.ndar
         return source
     n = source.shape[axis]
     out = np.empty((n * factor, source.shape[1]) if axis == 0 else (source.shape[0], n * factor), dtype=np.float32)
+    total, part = np.empty_like(source), np.empty_like(source)
     padded = np.pad(source, [(2, 2) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
     index, weights = _taps(n + 4, (n + 4) * factor, cubic)
     # The clip at the padding's own edge does not reach the part that is kept.
     for phase in range(factor):
         at = 2 * factor + phase
-        target = out[phase::factor] if axis == 0 else out[:, phase::factor]
-        first = True
         for k in range(len(index)):
             start = int(index[k][at])
             piece = padded[start : start + n] if axis == 0 else padded[:, start : start + n]
-            if first:
-                np.multiply(piece, weights[k][at], out=target)
-                first = False
-            else:
-                target += piece * weights[k][at]
+            np.multiply(piece, weights[k][at], out=part if k else total)
+            if k:
+                total += part
+        # Stored once: columns lie `factor` apart, and walking over them for each of the taps is what takes time.
+        out[(slice(phase, None, factor), slice(None))[:: 1 if axis == 0 else -1]] = total
     return out
 
 
@@ -98,11 +106,7 @@ def resize_window(values: np.ndarray, full: tuple[int, int], shape: tuple[int, i
         index, weights = _taps(source.shape[axis], full[axis], True)
         index, weights = index[:, : shape[axis]], weights[:, : shape[axis]]
         wide = (slice(None), None) if axis == 0 else (None, slice(None))
-        out = np.take(source, index[0], axis=axis)
-        out *= weights[0][wide]
-        for k in range(1, 4):
-            out += np.take(source, index[k], axis=axis) * weights[k][wide]
-        source = out
+        source = _weighted(source, index, weights[(slice(None), *wide)], axis)
     return source
 
 

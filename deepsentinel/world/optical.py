@@ -130,7 +130,7 @@ def _sky(scene: Scene, ground: Ground, field: clouds.CloudField) -> _Sky | None:
     thin = clouds.veil(field, x, y)
     dx, dy = clouds.shadow_shift_m(field, scene.sun_azimuth_deg, scene.sun_elevation_deg)
     shadow, _ = clouds.opacity(field, x + np.float32(dx), y + np.float32(dy))
-    misjudged = 1 + 0.25 * float(stream(scene.seed, scene.id, "height").uniform(-1, 1))
+    misjudged = 1 + 0.4 * float(stream(scene.seed, scene.id, "height").uniform(-1, 1))
     guessed, _ = clouds.opacity(field, x + np.float32(dx * misjudged), y + np.float32(dy * misjudged), detail=False)
     # The side towards the sun is lit: compare with the thickness 40 and 120 m nearer to the sun.
     step = np.hypot(dx, dy) or 1.0
@@ -196,8 +196,8 @@ def _classify(scene: Scene, ground: Ground, at20: dict[str, np.ndarray], sky: _S
         scl[(sky.thin + np.float32(0.03) * doubt) > clouds.THIN + 0.01] = 10
         looked_for = (sky.guessed_shadow > 0.3) & (evidence < 0.4)
         scl[looked_for & (near < 1900) & (ndvi < 0.8) & (scl != 10)] = 3
-        missed = (sky.shadow > 0.6) & (near < 1400) & (doubt > -0.6) & (scl != 10)
-        scl[missed] = 3
+        seen = (sky.shadow > 0.6) & (near < 1400) & (doubt > 0.4) & (scl != 10)
+        scl[seen] = 3
     snow = scl == 11
     scl[(evidence > 0.40) & ~snow] = 8
     scl[(evidence > 0.72) & ~snow] = 9

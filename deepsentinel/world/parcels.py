@@ -11,7 +11,7 @@ import shapely
 
 from .classes import Cover, Crop
 from .grid import MasterGrid
-from .lattice import outlines, ramp
+from .lattice import outlines, plain, ramp
 from .noise import fractal, hash01, resize, rng_for
 from .splitting import Cut, split
 from .terrain import Terrain
@@ -86,7 +86,7 @@ def cut_fields(seed: int, master: MasterGrid, land: Terrain) -> Cells:
         keep=keep,
     )
     straight = rasterize(
-        ((shapely.Polygon(p.points), k) for k, p in enumerate(plots, 1)),
+        (({"type": "Polygon", "coordinates": [[*p.points, p.points[0]]]}, k) for k, p in enumerate(plots, 1)),
         out_shape=master.shape,
         transform=master.transform,
         dtype="int32",
@@ -143,7 +143,9 @@ def number_parcels(
     table[values[whole]] = number[whole]
     parcel = table[label]
     if not whole.all():
-        rasterize(zip(found[~whole], number[~whole].tolist(), strict=True), out=parcel, transform=master.transform)
+        rasterize(
+            zip(plain(found[~whole]), number[~whole].tolist(), strict=True), out=parcel, transform=master.transform
+        )
     parcel[~field] = 0
     cover[parcel < 0] = Cover.GRASSLAND
     np.maximum(parcel, 0, out=parcel)

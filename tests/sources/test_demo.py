@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -152,6 +153,72 @@ def test_the_files_of_a_scene_are_the_same_bytes_in_another_process(source: Demo
     here = Path(source.resolve(hrefs(source, item)["vv"], item, "vv"))
     assert here != there
     assert here.read_bytes() == there.read_bytes()
+
+
+def test_two_processes_that_render_one_scene_at_once_agree(source: DemoSource, elsewhere: Path) -> None:
+    """Both start after both are ready, and each must find the scene whole, whoever came first."""
+    item = items_of(source, "sentinel-2-l2a")[12]
+    code = """
+import hashlib, json, sys
+from pathlib import Path
+from deepsentinel.sources.demo import DemoSource
+s = DemoSource(size_px=256)
+i = json.loads(sys.argv[1])
+s._landscape()
+print("ready", flush=True)
+sys.stdin.readline()
+for key, asset in i["assets"].items():
+    path = Path(s.resolve(str(s.folder / asset["href"]), i, key))
+    print(key, hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(item)],
+            env=os.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert said[0] == said[1]
+    alone = {key: Path(source.resolve(href, item, key)).read_bytes() for key, href in hrefs(source, item).items()}
+    assert dict(zip(said[0][::2], said[0][1::2], strict=True)) == {
+        key: hashlib.sha256(data).hexdigest() for key, data in alone.items()
+    }
+    assert [path.name for path in (elsewhere / "scenes").iterdir()] == [item["id"]]
+
+
+def test_rendering_loads_no_scipy_and_nothing_else_that_is_heavy(source: DemoSource, elsewhere: Path) -> None:
+    items = [items_of(source, name)[7] for name in ("sentinel-2-l2a", "sentinel-1-rtc")]
+    # odc-geo imports dask on sight, where somebody installed it beside us.
+    code = """
+import importlib.util, json, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "dask" else find(name, package)
+from deepsentinel.sources.demo import DemoSource
+s = DemoSource(size_px=256)
+for i in json.loads(sys.argv[1]):
+    key = next(iter(i["assets"]))
+    s.resolve(str(s.folder / i["assets"][key]["href"]), i, key)
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(items)], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert len(list((elsewhere / "scenes").iterdir())) == 2
+    loaded = set(json.loads(done.stdout))
+    assert {"numpy", "rasterio"} <= loaded
+    assert not loaded & {"scipy", "matplotlib", "torch", "dask", "sklearn", "pystac_client", "ipywidgets"}
 
 
 def test_a_killed_rendering_leaves_nothing_taken_for_finished(elsewhere: Path) -> None:

@@ -13,12 +13,14 @@ import shapely
 from affine import Affine
 from landscapes import land
 from pyproj import Transformer
+from rasterio.features import rasterize
 
 from deepsentinel.errors import InputError
 from deepsentinel.world.classes import LAND_COVER, Cover, Crop, cover_to_land_cover, fine_class_names
 from deepsentinel.world.classmaps import class_map, land_cover_map
 from deepsentinel.world.grid import WORLD_CRS, master_grid, sample, tile_geoboxes
 from deepsentinel.world.landscape import Landscape, build_landscape
+from deepsentinel.world.lattice import plain
 from deepsentinel.world.noise import hash01, resize, rng_for, smooth
 from deepsentinel.world.splitting import area_and_centre, split
 
@@ -65,6 +67,25 @@ def test_sample_finds_the_cell_under_each_pixel(oversample: int) -> None:
         assert rows.max() < grid.shape[0] - 1
         assert cols.min() > 0
         assert cols.max() < grid.shape[1] - 1
+
+
+def test_plain_polygons_are_burnt_as_shapely_ones() -> None:
+    """The quick way into the rasteriser keeps holes, order and those shapes that are no simple polygons."""
+    grid = master_grid(256)
+    rng = np.random.default_rng(1)
+    x = grid.origin_x + rng.random(40) * grid.shape[1] * 5
+    y = grid.origin_y - rng.random(40) * grid.shape[0] * 5
+    rings = shapely.difference(shapely.buffer(shapely.points(x, y), 90), shapely.buffer(shapely.points(x, y), 40))
+    mixed = [*rings[:3], shapely.MultiPolygon([shapely.box(0, 0, 50, 50), shapely.box(90, 90, 130, 130)])]
+    for shapes in (list(rings), mixed):
+        quick, slow = (
+            rasterize(((s, k) for k, s in enumerate(given, 1)), out_shape=grid.shape, transform=grid.transform)
+            for given in (plain(shapes), shapes)
+        )
+        assert len(np.unique(slow)) > 3
+        np.testing.assert_array_equal(quick, slow)
+    assert plain([]) == []
+    assert all(isinstance(shape, dict) for shape in plain(rings))
 
 
 # Randomness

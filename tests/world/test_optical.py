@@ -10,6 +10,7 @@ from scenes_kit import SMALL_PX, clearest, ground_of, landscape, pick, pure, ren
 
 from deepsentinel.world import clouds
 from deepsentinel.world.classes import Cover
+from deepsentinel.world.ground import shifted
 from deepsentinel.world.optical import RESOLUTION_M, render_s2
 from deepsentinel.world.scenes import cloud_field_of, inside
 
@@ -117,7 +118,10 @@ def test_the_classification_errs_as_much_as_the_real_one() -> None:
     # Sen2Cor: user's and producer's accuracies of clouds between 75 and 95 %, of shadows far lower.
     assert 0.04 < missed / (hits + missed) < 0.25
     assert 0.0005 < false / clear < 0.05
-    assert 0.35 < found / shaded < 0.9
+    print(
+        f"clouds missed {missed / (hits + missed):.3f}, false {false / clear:.4f}, shadows found {found / shaded:.2f}"
+    )
+    assert 0.35 < found / shaded < 0.85
 
 
 def test_bright_roofs_and_beaches_pass_for_clouds_sometimes() -> None:
@@ -128,6 +132,45 @@ def test_bright_roofs_and_beaches_pass_for_clouds_sometimes() -> None:
     wrong = np.isin(scl, (8, 9)) & (sky < 0.01)
     assert wrong[bright].mean() > 5 * wrong[np.isin(kind, (Cover.CROP, Cover.GRASSLAND))].mean()
     assert 0.005 < wrong[bright].mean() < 0.6
+
+
+def test_thick_clouds_have_hills_and_valleys() -> None:
+    """An overcast sky is neither flat nor at the end of the scale."""
+    scene = next(s for s in pick("S2") if s.cloud_cover > 99 and s.sun_elevation_deg > 45)
+    hidden, thick = clouds.opacity(cloud_field_of(scene), ground_of(scene).x20, ground_of(scene).y20)
+    midst = hidden > 0.96
+    tops = (rendered(scene)["B8A"].astype(float) - scene.offset_dn)[midst]
+    print("cloud tops:", tops.mean().round(), "sd", tops.std().round(), "thickest", thick.max())
+    assert midst.mean() > 0.5
+    assert 0.06 < tops.std() / tops.mean() < 0.4
+    assert (thick[midst] < 0.99).mean() > 0.9
+    assert np.percentile(tops, 99) < 11_000
+
+
+def test_the_midst_of_thick_clouds_is_classified_without_doubt() -> None:
+    g, field = ground_of(CLOUDY), cloud_field_of(CLOUDY)
+    hidden, _ = clouds.opacity(field, g.x20, g.y20)
+    midst = np.ones_like(hidden, bool)
+    for down in range(-2, 3):
+        for right in range(-2, 3):
+            midst &= shifted(hidden, down, right) > 0.96
+    assert midst.sum() > 1000
+    assert (rendered(CLOUDY)["SCL"][midst] == 9).mean() > 0.999
+
+
+def test_roofs_of_a_block_are_alike_and_blocks_are_not() -> None:
+    """Towns at 10 m show blocks: the texture is not a new draw for each house."""
+    g = ground_of(CLEAR)
+    houses = g.cover == Cover.BUILDING
+    image = np.log(rendered(CLEAR)["B04"].astype(float) - CLEAR.offset_dn + 1)
+    near, far = [], []
+    for lag, found in ((3, near), (40, far)):
+        both = houses[:, :-lag] & houses[:, lag:]
+        assert both.sum() > 300
+        found.append(np.corrcoef(image[:, :-lag][both], image[:, lag:][both])[0, 1])
+    print("correlation of roofs 30 and 400 m apart:", near, far)
+    assert near[0] > 0.45
+    assert abs(far[0]) < 0.2
 
 
 def test_slopes_towards_the_sun_are_brighter() -> None:
