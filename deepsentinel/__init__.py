@@ -1,4 +1,4 @@
-"""deepsentinel: from a rectangle on a map to matched Sentinel-1 and Sentinel-2 pixels, masks, embeddings and models.
+"""deepsentinel: from a rectangle on a map to matched Sentinel-1 and Sentinel-2 pixels.
 
 The public verbs are loaded on first use, so that importing the package costs next to nothing:
 
@@ -41,4 +41,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_VERBS})
+    return sorted({*globals(), *_VERBS} - {"annotations"})

@@ -247,5 +247,5 @@ def _conclusion(report: Report) -> str:
     if bad:
         return f"Look at {', '.join(bad)}. Everything else is well."
     if report.services and all(c.status == "unreachable" for c in report.services):
-        return "All is well here. The demo world works offline: deepsentinel demo"
+        return "All is well here, but no live service could be asked. The demo world works offline: deepsentinel demo"
     return "All is well."

@@ -55,6 +55,8 @@ def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequ
     check_patch(patch)
     names = _chosen(patch, bands)
     target = Path(folder)
+    if target.suffix.lower() in (".tif", ".tiff"):
+        raise InputError(f"{str(target)!r} is a file's name; give a folder, as a patch becomes a file for each sensor.")
     written = []
     for date in _dates(patch):
         held = [name for name in names if name in date.data_vars]

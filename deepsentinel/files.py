@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import SourceError
+
 TEMPORARY_PREFIX = ".partial-"
 # A temporary older than this belongs to a process that was killed: no single write takes a day.
 ABANDONED_S = 24 * 3600.0
@@ -38,7 +40,13 @@ def cache_dir(*parts: str) -> Path:
 
         base = Path(platformdirs.user_cache_dir("deepsentinel", appauthor=False))
     folder = base.joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(
+            f"The cache folder {folder} cannot be made: {error}. Set the environment variable DEEPSENTINEL_CACHE to a "
+            "folder that can be written."
+        ) from error
     return folder
 
 

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "deepsentinel"
 
 # Imports come from lower floors or from the same room (a folder is one room).
 FLOORS = {
-    "errors": 0, "files": 0, "bands": 0, "contract": 0,
+    "errors": 0, "files": 0, "bands": 0, "contract": 0, "progress": 0,
     "aoi": 1, "area_input": 1, "lonlat": 1, "footprints": 1, "pairing": 1, "selection": 1, "world": 1,
     "sources": 2,
     "figures": 6, "export": 6,

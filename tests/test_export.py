@@ -223,3 +223,9 @@ def test_real_patches_go_through_unchanged(real, tmp_path):
             # This grid is not on round metres; centimetres count.
             assert file.transform.c == pytest.approx(790236.0403820039, abs=1e-6)
             assert file.crs.to_epsg() == 32722
+
+
+def test_a_file_name_is_no_folder(tmp_path):
+    with pytest.raises(InputError, match=r"patch\.tif' is a file's name; give a folder"):
+        to_geotiff(factories.make_patch((8, 8)), tmp_path / "patch.tif")
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepsentinel.bands import DTYPES
+from deepsentinel.bands import DTYPES, S1_BANDS, S2_BANDS
 from deepsentinel.errors import InputError
 
 from . import items as facts
@@ -19,10 +19,27 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 TIME = {"S1": "s1_time", "S2": "s2_time"}
-# How CF, and with it rioxarray and GDAL, find the CRS of a band.
-BAND_ATTRS = {"grid_mapping": "spatial_ref"}
 # Two scenes of one satellite within this time are parts of one pass: neighbouring granules or slices.
 SAME_PASS = np.timedelta64(10, "m")
+
+
+def band_attrs(name: str) -> dict[str, Any]:
+    """What a variable says of itself: its words and unit for plots, its CRS and missing value for rioxarray and GDAL.
+
+    Not `_FillValue`: on reading a NetCDF back xarray would turn the integers into floats for it.
+
+    >>> band_attrs("B04")["units"], band_attrs("SCL")["nodata"]
+    ('reflectance x 10000', 0)
+    """
+    attrs: dict[str, Any] = {"grid_mapping": "spatial_ref"}
+    band = S2_BANDS.get(name) or S1_BANDS.get(name)
+    if band is not None:
+        attrs |= {"long_name": f"{name} {band.description}", "units": band.units}
+    elif name == "angle":
+        attrs |= {"long_name": "incidence angle", "units": "degrees"}
+    elif name == "SCL":
+        attrs |= {"long_name": "scene classification"}
+    return attrs if DTYPES[name] == "float32" else attrs | {"nodata": 0}
 
 
 @lru_cache(maxsize=64)
@@ -64,7 +81,7 @@ def make_patch(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Map
     times = {}
     # Optical first: it is what people look at first.
     for scene in sorted(scenes, key=lambda scene: scene.sensor, reverse=True):
-        variables |= {name: _variable(("y", "x"), values, BAND_ATTRS) for name, values in scene.variables.items()}
+        variables |= {name: _variable(("y", "x"), values, band_attrs(name)) for name, values in scene.variables.items()}
         said |= {**scene.attrs, f"{scene.sensor.lower()}_id": scene.id}
         times[scene.sensor] = scene.time
         coords[TIME[scene.sensor]] = _variable((), np.asarray(scene.time))
@@ -137,7 +154,7 @@ def make_series(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Ma
         names = dict.fromkeys(name for scene in mine for name in scene.variables)
         for name in names:
             stack = np.stack([_mosaic(group, name, (grid.height, grid.width)) for group in groups])
-            variables[name] = _variable((time, "y", "x"), stack, BAND_ATTRS)
+            variables[name] = _variable((time, "y", "x"), stack, band_attrs(name))
             for scene in mine:  # a long series is large: not twice in memory
                 scene.variables.pop(name, None)
         coords[time] = _variable(time, np.array([group[0].time for group in groups], "datetime64[ns]"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from deepsentinel.errors import InputError, ReadError
+from deepsentinel.errors import DeepSentinelError, InputError, ReadError, SourceError
 from deepsentinel.files import atomic_folder, cache_dir, folder_bytes, trim_cache
+from deepsentinel.progress import progress
 
 from .stac import StacSource
 
@@ -28,8 +30,10 @@ __all__ = ["WORLD_VERSION", "DemoSource"]
 WORLD_VERSION = 1
 """Raised whenever any pixel or item of any seed changes, so that old caches are not mistaken for new ones."""
 CACHE_BYTES = 2_000_000_000
-IN_USE_S = 600.0
+IN_USE_S = 180.0
 """A scene that was asked for so recently may still be being read, by this process or another."""
+TRIM_EVERY_S = 10.0
+"""Looking through the cache takes longer than rendering a scene once it is full, so it is not done after each."""
 MIN_SIZE_PX, MAX_SIZE_PX = 256, 8192
 _SCENES = "scenes"
 
@@ -58,6 +62,7 @@ class DemoSource(StacSource):
         self._building = Lock()
         self._rendering: dict[str, Lock] = {}
         self._fresh: dict[str, float] = {}
+        self._trimmed = 0.0
         self._ensure_catalog()
         super().__init__(self.folder, name="demo")
 
@@ -72,6 +77,7 @@ class DemoSource(StacSource):
 
         from .demo_catalog import AREA_KEY
 
+        self._ensure_catalog()
         lon, lat, size_m = json.loads((self.folder / "catalog.json").read_text())[AREA_KEY]
         return square(lon, lat, size_m)
 
@@ -108,15 +114,28 @@ class DemoSource(StacSource):
     def _ensure_catalog(self) -> None:
         if (self.folder / "catalog.json").is_file():
             return
-        from deepsentinel.world.landscape import build_landscape
+        from .demo_catalog import BUILD_STEPS, write_catalog
 
-        from .demo_catalog import write_catalog
-
-        land = build_landscape(self.seed, self.size_px)
+        # A folder without a catalog is what a deleted cache leaves behind while somebody still reads.
+        shutil.rmtree(self.folder, ignore_errors=True)
         # Two processes may build at once: both write the same, the first to finish wins.
-        with atomic_folder(self.folder, sync=False) as folder:
-            write_catalog(folder, land)
-        self._land = land
+        with self._writing(), atomic_folder(self.folder, sync=False) as folder:
+            steps = write_catalog(folder, self.seed, self.size_px)
+            for _ in progress(steps, total=BUILD_STEPS, what="building this Earth, once", unit="step"):
+                pass
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A cache that cannot be written is the user's to move: say how."""
+        try:
+            yield
+        except DeepSentinelError:
+            raise
+        except (OSError, RuntimeError) as error:  # pyogrio's are RuntimeErrors
+            raise SourceError(
+                f"The demo world cannot be written to {self.folder}: {error}. Make room there, or set the environment "
+                "variable DEEPSENTINEL_CACHE to a folder that can be written."
+            ) from error
 
     def _landscape(self) -> Landscape:
         with self._building:
@@ -147,12 +166,15 @@ class DemoSource(StacSource):
 
             from .demo_files import write_scene
 
+            self._ensure_catalog()
             land = self._landscape()
             scene = scene_by_id(self.seed, self.size_px, name)
-            with atomic_folder(folder, sync=False) as temporary:
+            with self._writing(), atomic_folder(folder, sync=False) as temporary:
                 write_scene(temporary, land, scene)
             self._fresh[name] = now
-        self._trim()
+        if time.time() - self._trimmed > TRIM_EVERY_S:
+            self._trimmed = time.time()
+            self._trim()
 
     def _trim(self) -> None:
         """Keep all demo worlds together within bounds; this one and scenes lately asked for stay, whatever they take.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from deepsentinel.world.landscape import Landscape
 
 S2_COLLECTION, S1_COLLECTION = "sentinel-2-l2a", "sentinel-1-rtc"
+BUILD_STEPS = 4
 LANDSCAPE_FILE = "landscape.npz"
 SCENES_FOLDER = "scenes"
 YEARS = (2018, 2019)
@@ -51,11 +53,18 @@ def catalog_paths(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def write_catalog(folder: Path, land: Landscape) -> None:
-    """Everything but the scenes, into an empty folder; `catalog.json` comes last."""
+def write_catalog(folder: Path, seed: int, size_px: int) -> Iterator[None]:
+    """Everything but the scenes, into an empty folder, in `BUILD_STEPS` steps; `catalog.json` comes last."""
+    from deepsentinel.world.landscape import build_landscape
+
+    land = build_landscape(seed, size_px)
+    yield
     land.save(folder / LANDSCAPE_FILE)
+    yield
     _write_vectors(folder, land)
+    yield
     _write_maps(folder, land)
+    yield
     everything = scenes(land.seed, land.size_px)
     links = []
     for sensor, name, title in (

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from deepsentinel.bands import sensor_of
-from deepsentinel.errors import DeepSentinelWarning, InputError, ReadError
+from deepsentinel.errors import DeepSentinelWarning, InputError
+from deepsentinel.progress import progress
 
 from .arguments import (
     Resampling,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # The items of so many rows are fetched together: few requests, and the first patch need not wait for the last item.
 ROWS_AT_ONCE = 500
+# So many are read while one waits for the bar to appear.
+FEW_SCENES = 8
 
 
 class PixelReader(Planner):
@@ -214,7 +217,7 @@ class PixelReader(Planner):
     def _read_series(
         self, table: pd.DataFrame, grid: GeoBox, asked: tuple[str, ...] | None, methods: Methods
     ) -> xr.Dataset:
-        from .engine import read_wants
+        from .engine import iter_wants
 
         rows = rows_of(table)
         if not rows:
@@ -223,27 +226,35 @@ class PixelReader(Planner):
         pairs = dict.fromkeys(pair for row in rows for pair in zip(("S1", "S2"), ids_of(row), strict=True))
         singles = [(sensor, name) for sensor, name in pairs if name is not None and _concerns(sensor, asked)]
         self._fetch([{"sensor": sensor, "id": name} for sensor, name in singles])
-        plans: list[Plan] = []
-        wants: list[Want] = []
-        problems: list[Exception] = []
-        for sensor, name in singles:
-            try:
-                plan = self._plan(sensor, name, asked, methods)
-                check_touch(plan.item, grid)
-                wants += plan.wants(grid, self.resolve)
-            except Exception as error:
-                problems.append(error)
-            else:
-                plans.append(plan)
+        planned: deque[Plan | Exception] = deque()
+
+        def groups() -> Iterator[list[Want]]:
+            for sensor, name in singles:
+                try:
+                    plan = self._plan(sensor, name, asked, methods)
+                    check_touch(plan.item, grid)
+                    wants = plan.wants(grid, self.resolve)
+                except Exception as error:
+                    planned.append(error)
+                    yield []
+                else:
+                    planned.append(plan)
+                    yield wants
+
         with self._gdal():
-            arrays = self._again(plans, grid, read_wants(wants))
+            stream: Iterator[list[Array | Exception]] = iter_wants(groups())
+        if len(singles) > FEW_SCENES:
+            stream = progress(stream, total=len(singles), what="reading", unit="scene")
         finished: list[Scene] = []
-        for plan in plans:
-            # A long series is large: each scene's stored numbers go as soon as they are converted.
-            mine, arrays = arrays[: len(plan.refs)], arrays[len(plan.refs) :]
+        problems: list[Exception] = []
+        for arrays in stream:
+            plan = planned.popleft()
             try:
-                finished.append(plan.finish(mine))
-            except ReadError as error:
+                if isinstance(plan, Exception):
+                    raise plan
+                # Converted at once, so that a long series is never held both as stored and as converted.
+                finished.append(plan.finish(self._again([plan], grid, arrays)))
+            except Exception as error:
                 problems.append(error)
         if not finished:
             raise problems[0] if problems else InputError("None of the scenes has any of the bands asked for.")

@@ -380,6 +380,11 @@ class StacSource(PixelReader):
         pages = {"page_items": self.preset.page_items} if self.preset else {}
         return Api(url, name=self.preset.title if self.preset else url, **pages)
 
+    @property
+    def area(self) -> Any:
+        """A good place to start, for sources that have one; a catalog of the whole Earth has none."""
+        raise AttributeError(f"{self.name!r} has no area of its own; give one: (west, south, east, north) in degrees.")
+
     def info(self) -> str:
         """What this source is, in a few lines."""
         kind = "STAC API" if self._api else "STAC catalog of files"

@@ -18,7 +18,7 @@ import pytest
 import rasterio
 
 from deepsentinel import check_patch, geobox, pair
-from deepsentinel.errors import InputError
+from deepsentinel.errors import InputError, SourceError
 from deepsentinel.files import folder_bytes
 from deepsentinel.sources import demo as demo_module
 from deepsentinel.sources.demo import DemoSource
@@ -256,6 +256,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = DemoSource(size_px=SIZE)
+    monkeypatch.setattr(demo_module, "TRIM_EVERY_S", 0.0)
     items = items_of(fresh, "sentinel-1-rtc")[:6]
 
     def use(item: dict) -> Path:
@@ -282,6 +283,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
 
 def test_the_bound_holds_for_all_worlds_together(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = DemoSource(size_px=SIZE)
+    monkeypatch.setattr(demo_module, "TRIM_EVERY_S", 0.0)
     items = items_of(fresh, "sentinel-1-rtc")[:2]
     other = elsewhere.parent / "seed9-256-v0"
     shutil.copytree(elsewhere, other)
@@ -333,3 +335,54 @@ def test_two_builders_at_once_agree(tmp_path: Path) -> None:
     assert [p.returncode for p in running] == [0, 0]
     assert said[0] == said[1]
     assert not [p for p in (tmp_path / "demo").iterdir() if p.name.startswith(MARK)]
+
+
+def test_a_cache_deleted_while_in_use_is_made_again(elsewhere: Path) -> None:
+    fresh = DemoSource(size_px=SIZE)
+    first, second = items_of(fresh, "sentinel-1-rtc")[:2]
+    shutil.rmtree(elsewhere)
+    assert Path(fresh.resolve(hrefs(fresh, first)["vv"], first, "vv")).is_file()
+    shutil.rmtree(elsewhere)
+    # The landscape is still in memory, so only scenes would be written: a folder that is no world any more.
+    (elsewhere / "scenes").mkdir(parents=True)
+    assert Path(fresh.resolve(hrefs(fresh, second)["vv"], second, "vv")).is_file()
+    assert fresh.area.geometry.is_valid
+    assert len(DemoSource(size_px=SIZE).search(fresh.area, "2018-06-01", "2018-06-30")) > 10
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("DEEPSENTINEL_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SourceError, match=r"cannot be made.*Set the environment variable DEEPSENTINEL_CACHE"):
+        DemoSource(size_px=SIZE)
+
+
+def test_a_full_disk_says_what_to_do(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = DemoSource(size_px=SIZE)
+    item = items_of(fresh, "sentinel-1-rtc")[0]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deepsentinel.sources.demo_files.write_scene", full)
+    with pytest.raises(SourceError, match=r"No space left on device.*DEEPSENTINEL_CACHE"):
+        fresh.resolve(hrefs(fresh, item)["vv"], item, "vv")
+    assert not list((elsewhere / "scenes").glob("*"))
+
+
+def test_a_patch_tells_other_libraries_where_it_lies_and_what_is_missing(source: DemoSource) -> None:
+    import rioxarray  # noqa: F401 - gives datasets their .rio
+
+    grid = geobox(source.area)
+    scenes = source.search(source.area, "2018-05-01", "2018-05-31")
+    patch = source.read(pair(scenes, aoi=source.area).iloc[0], grid)
+    assert patch.rio.crs.to_epsg() == grid.crs.epsg
+    assert tuple(patch.B04.rio.transform())[:6] == pytest.approx(tuple(grid.affine)[:6])
+    assert patch.B04.rio.nodata == 0
+    turned = patch[["B04", "SCL", "VV"]].rio.reproject("EPSG:4326")
+    # The corners of the turned grid lie outside: missing, and not the largest number there is.
+    assert turned.B04.values[0, 0] == 0
+    assert turned.SCL.values[0, 0] == 0
+    assert np.isnan(turned.VV.values[0, 0])
+    assert patch.VV.attrs["units"] == "dB"
+    check_patch(patch)

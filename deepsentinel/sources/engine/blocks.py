@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 # Waiting for a server costs no processor, so more files are under way than there are cores.
 REMOTE_THREADS = 16
 # Tiny patches of many scenes would fill no memory, and the first of them would wait for the last.
-MOST_FILES = 1024
+MOST_FILES = 256
+FIRST_FILES = 32
 
 
 def check_limits(threads: int | None, memory_mb: float = 1.0) -> None:
@@ -114,12 +115,12 @@ def _chunks(
     source = iter(groups)
     stop = threading.Event()
 
-    def chunk(most_bytes: float) -> tuple[list[Results], bool, BaseException | None]:
+    def chunk(most_bytes: float, most_files: int) -> tuple[list[Results], bool, BaseException | None]:
         """The next groups' results, whether there may be more, and what broke the supply."""
         gathered: list[Sequence[Want]] = []
         held, more, broken = 0.0, True, None
         files: set[str] = set()
-        while held < most_bytes and len(files) < MOST_FILES and not stop.is_set():
+        while held < most_bytes and len(files) < most_files and not stop.is_set():
             try:
                 gathered.append(next(source))
             except StopIteration:
@@ -135,16 +136,16 @@ def _chunks(
         flat = iter(_read(wants, threads, {**options, **_env_options()}, stop))
         return [[next(flat) for _ in group] for group in gathered], more, broken
 
-    # The first chunk is small, so that the first patch comes soon.
-    size, more, broken = budget / 8, True, None
+    # The first chunks are small, so that the first patch comes soon.
+    size, number, more, broken = budget / 8, FIRST_FILES, True, None
     with ThreadPoolExecutor(1, thread_name_prefix="deepsentinel-ahead") as ahead:
         try:
-            waiting: Future[tuple[list[Results], bool, BaseException | None]] = ahead.submit(chunk, size)
+            waiting: Future[tuple[list[Results], bool, BaseException | None]] = ahead.submit(chunk, size, number)
             while more:
                 ready, more, broken = waiting.result()
                 if more:
-                    size = min(budget, size * 2)
-                    waiting = ahead.submit(chunk, size)
+                    size, number = min(budget, size * 2), min(MOST_FILES, number * 2)
+                    waiting = ahead.submit(chunk, size, number)
                 ready.reverse()
                 while ready:  # handed out one by one and let go
                     yield ready.pop()

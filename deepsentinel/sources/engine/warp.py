@@ -12,6 +12,7 @@ rectangles in any order, and `Target.result` is the array on the grid.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,17 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject, transform
 
 from deepsentinel.errors import InputError
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+# rasterio wraps arrays in a file without a transform and silences its own warning of that for a moment, but not safely
+# where several threads warp at once.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.warp")
 
 # Offsets below this share of a pixel are rounding in somebody's geotransform, not a shift.
 ALIGNED_PX = 1e-3

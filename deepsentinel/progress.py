@@ -1,0 +1,23 @@
+"""How long work tells how far it is: one bar, shown only when the work turns out to take a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Work that is done sooner is not worth a bar.
+DELAY_S = 1.5
+
+
+def progress(items: Iterable[T], *, total: int, what: str, unit: str) -> Iterator[T]:
+    """The items, one after another, with a bar that counts them; in a notebook a widget, elsewhere on stderr.
+
+    >>> list(progress([1, 2], total=2, what="reading", unit="scene"))
+    [1, 2]
+    """
+    # Imported here: in a notebook it brings ipywidgets, which reading alone should not.
+    from tqdm.auto import tqdm
+
+    yield from tqdm(items, total=total, desc=what, unit=unit, delay=DELAY_S, leave=False)
