@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ DELAY_S = 1.5
 
 
 def progress(items: Iterable[T], *, total: int, what: str, unit: str) -> Iterator[T]:
-    """The items, one after another, with a bar that counts them; in a notebook a widget, elsewhere on stderr.
+    """The items, one after another, with a bar that counts them; in a notebook a widget, in a terminal on stderr.
 
     >>> list(progress([1, 2], total=2, what="reading", unit="scene"))
     [1, 2]
@@ -20,4 +21,6 @@ def progress(items: Iterable[T], *, total: int, what: str, unit: str) -> Iterato
     # Imported here: in a notebook it brings ipywidgets, which reading alone should not.
     from tqdm.auto import tqdm
 
-    yield from tqdm(items, total=total, desc=what, unit=unit, delay=DELAY_S, leave=False)
+    # None: silent where stderr is a file or a pipe, where nobody sees a bar move; a kernel's stderr looks like one.
+    disable = False if "ipykernel" in sys.modules else None
+    yield from tqdm(items, total=total, desc=what, unit=unit, delay=DELAY_S, leave=False, disable=disable)
