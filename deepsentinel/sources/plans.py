@@ -7,6 +7,7 @@ which resampling, which offset, which unit. A `Planner` makes the plans of a sou
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -217,7 +218,7 @@ def choose_bands(item: Item, sensor: str, held: Mapping[str, AssetRef], asked: t
     return chosen
 
 
-class Planner:
+class Planner(ABC):
     """Makes the plans of a source, each once. What it must know of the catalog, its other half tells."""
 
     name: str
@@ -230,33 +231,42 @@ class Planner:
 
     # -- what the other half provides ----------------------------------------------------------------------------------
 
-    def resolve(self, href: str, item: Item, asset_key: str) -> str:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def resolve(self, href: str, item: Item, asset_key: str) -> str:
+        """What to open for an asset, asked right before it is opened: a signed link, a rendered file."""
 
-    def patch_attrs(self) -> dict[str, Any]:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def patch_attrs(self) -> dict[str, Any]:
+        """Attributes that every patch of this source carries."""
 
-    def renew(self) -> bool:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def renew(self) -> bool:
+        """After a refusal: whether there are new rights to try with."""
 
-    def items_of(self, sensor: str, ids: Sequence[str]) -> dict[str, Item]:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def items_of(self, sensor: str, ids: Sequence[str]) -> dict[str, Item]:
+        """Items by id, as far as the catalog has them."""
 
-    def assets_of(self, item: Item) -> dict[str, AssetRef]:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def assets_of(self, item: Item) -> dict[str, AssetRef]:
+        """Which file holds which band."""
 
-    def s1_quantity(self, ref: AssetRef) -> Quantity | None:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def s1_quantity(self, ref: AssetRef) -> Quantity | None:
+        """What radar numbers stand for, where this source knows better than the item."""
 
-    def s1_nodata(self, ref: AssetRef) -> float | None:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def s1_nodata(self, ref: AssetRef) -> float | None:
+        """What marks a missing radar pixel, where neither item nor file says."""
 
-    def backscatter_of(self, item: Item) -> str | None:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def backscatter_of(self, item: Item) -> str | None:
+        """sigma0 or gamma0_rtc."""
 
     @property
-    def offset_rule(self) -> OffsetRule:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def offset_rule(self) -> OffsetRule:
+        """How the catalog tells which offset its optical pixels carry."""
 
     def gdal_options(self) -> dict[str, str]:
         """GDAL settings that hold while files of this source are opened."""
