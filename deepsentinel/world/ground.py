@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +190,22 @@ def _turbidity(land: Landscape, cover: np.ndarray, height: np.ndarray, swirl: np
     return np.clip(value, 0, 1)
 
 
+@lru_cache(maxsize=1)
+def _noise(seed: int, plane: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The random fields of the world plane; kept, because the other tile is usually wanted next. Read-only."""
+    return {
+        name: fractal(stream(seed, "texture", name), plane, cell, octaves, gain)
+        for name, cell, octaves, gain in (
+            ("canopy", 40.0, 6, 0.62),
+            ("bright", 70.0, 6, 0.58),
+            ("wet", 50.0, 5, 0.55),
+            ("warp", 12.0, 2, 0.5),
+            ("warp across", 12.0, 2, 0.5),
+            ("swirl", 120.0, 4, 0.5),
+        )
+    }
+
+
 def _build(land: Landscape, box: GeoBox) -> Ground:
     rows, cols = sample(land, box, 2)
     at5 = rows * land.shape[1] + cols
@@ -200,17 +217,7 @@ def _build(land: Landscape, box: GeoBox) -> Ground:
     )
     # Everything random about the ground lives on the world plane, so that both tiles show the same where they overlap.
     plane = (land.shape[0] // 2, land.shape[1] // 2)
-    noise = {
-        name: fractal(stream(land.seed, "texture", name), plane, cell, octaves, gain)
-        for name, cell, octaves, gain in (
-            ("canopy", 40.0, 6, 0.62),
-            ("bright", 70.0, 6, 0.58),
-            ("wet", 50.0, 5, 0.55),
-            ("warp", 12.0, 2, 0.5),
-            ("warp across", 12.0, 2, 0.5),
-            ("swirl", 120.0, 4, 0.5),
-        )
-    }
+    noise = _noise(land.seed, plane)
 
     def on_plane(name: str, pick: np.ndarray) -> np.ndarray:
         """Values of a noise under some of the quarters."""
