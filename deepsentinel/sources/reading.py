@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from deepsentinel.bands import sensor_of
-from deepsentinel.errors import DeepSentinelWarning, InputError
+from deepsentinel.errors import DeepSentinelWarning, InputError, ReadError
 from deepsentinel.progress import progress
 
 from .arguments import (
@@ -249,12 +249,13 @@ class PixelReader(Planner):
         problems: list[Exception] = []
         for arrays in stream:
             plan = planned.popleft()
+            if isinstance(plan, Exception):
+                problems.append(plan)
+                continue
             try:
-                if isinstance(plan, Exception):
-                    raise plan
                 # Converted at once, so that a long series is never held both as stored and as converted.
                 finished.append(plan.finish(self._again([plan], grid, arrays)))
-            except Exception as error:
+            except ReadError as error:
                 problems.append(error)
         if not finished:
             raise problems[0] if problems else InputError("None of the scenes has any of the bands asked for.")

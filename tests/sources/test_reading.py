@@ -297,3 +297,23 @@ def test_a_failed_look_at_the_pixels_keeps_the_signature_to_itself(coast_items: 
     with pytest.raises(ReadError, match=r"B04 \(asset 'B04'\), which cannot be read") as caught:
         source.read({"sensor": "S2", "id": scene["id"]}, made_grid())
     assert "secret" not in str(caught.value)
+
+
+def test_a_fault_of_ours_is_no_missing_scene(coast_items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A series leaves out what cannot be read; a bug in converting the next scene must not pass for that."""
+    from deepsentinel.sources.plans import Plan
+
+    finish, calls = Plan.finish, []
+
+    def broken_later(plan: Plan, arrays: Any) -> Any:
+        calls.append(plan)
+        if len(calls) > 1:
+            raise TypeError("a bug")
+        return finish(plan, arrays)
+
+    source = ds.open_source(collection(coast_items))
+    scenes = source.search(MADE_AOI, sensors=["S2"])
+    monkeypatch.setattr(Plan, "finish", broken_later)
+    with pytest.raises(TypeError, match="a bug"):
+        source.read(scenes, made_grid(), bands=["B04"])
+    assert len(calls) == 2
