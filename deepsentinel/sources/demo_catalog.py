@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from deepsentinel.world.landscape import Landscape
 
 S2_COLLECTION, S1_COLLECTION = "sentinel-2-l2a", "sentinel-1-rtc"
-BUILD_STEPS = 4
+BUILD_STEPS = 3
 LANDSCAPE_FILE = "landscape.npz"
 SCENES_FOLDER = "scenes"
 YEARS = (2018, 2019)
@@ -59,13 +60,14 @@ def write_catalog(folder: Path, seed: int, size_px: int) -> Iterator[None]:
 
     land = build_landscape(seed, size_px)
     yield
-    land.save(folder / LANDSCAPE_FILE)
+    # Arrays beside vectors: NumPy and GDAL let go of the interpreter for most of what they do.
+    with ThreadPoolExecutor(1) as beside:
+        rasters = beside.submit(_write_rasters, folder, land)
+        _write_vectors(folder, land)
+        everything = scenes(land.seed, land.size_px)
+        yield
+        rasters.result()
     yield
-    _write_vectors(folder, land)
-    yield
-    _write_maps(folder, land)
-    yield
-    everything = scenes(land.seed, land.size_px)
     links = []
     for sensor, name, title in (
         ("S2", S2_COLLECTION, "Imaginary Sentinel-2 L2A"),
@@ -113,13 +115,16 @@ def _write_vectors(folder: Path, land: Landscape) -> None:
         vectors.parcels(land, year).to_file(paths[f"parcels_{year}"], layer="parcels", driver="GPKG")
 
 
-def _write_maps(folder: Path, land: Landscape) -> None:
+def _write_rasters(folder: Path, land: Landscape) -> None:
     from deepsentinel.world.classmaps import class_maps
     from deepsentinel.world.grid import tile_geoboxes
+    from deepsentinel.world.ground import save_ground
 
+    land.save(folder / LANDSCAPE_FILE)
     paths = catalog_paths(folder)
     (folder / "maps").mkdir()
     for tile, box in tile_geoboxes(land.size_px).items():
+        save_ground(land, tile, box, folder)
         for year in YEARS:
             fine, broad = class_maps(land, box, year)
             write_cog(paths[f"class_map_{year}_{tile}"], fine, box, nodata=0, name="class")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from deepsentinel.files import atomic_path
 
 from .classes import Cover
 from .grid import WORLD_CRS, sample, transformer
@@ -23,7 +26,18 @@ if TYPE_CHECKING:
 
     from .landscape import Landscape
 
-__all__ = ["Ground", "apply", "blur", "fill", "ground", "shifted", "transformer", "world_xy"]
+__all__ = [
+    "Ground",
+    "apply",
+    "blur",
+    "fill",
+    "ground",
+    "ground_path",
+    "save_ground",
+    "shifted",
+    "transformer",
+    "world_xy",
+]
 
 # Size of a stand, a roof, a garden in 5 m cells: ground without a parcel number changes its look at this scale.
 _PATCH_CELLS = {
@@ -206,15 +220,16 @@ def _noise(seed: int, plane: tuple[int, int]) -> dict[str, np.ndarray]:
     }
 
 
+def _units(land: Landscape) -> Units:
+    names = ("crop_2018", "crop_2019", "sow_shift_days", "vigour", "row_angle_deg")
+    return make_units(land.seed, *(land.parcels[name].to_numpy() for name in names))
+
+
 def _build(land: Landscape, box: GeoBox) -> Ground:
     rows, cols = sample(land, box, 2)
     at5 = rows * land.shape[1] + cols
     cover, parcel = np.take(land.cover, at5), np.take(land.parcel, at5)
-    crops = land.parcels
-    units = make_units(
-        land.seed,
-        *(crops[n].to_numpy() for n in ("crop_2018", "crop_2019", "sow_shift_days", "vigour", "row_angle_deg")),
-    )
+    units = _units(land)
     # Everything random about the ground lives on the world plane, so that both tiles show the same where they overlap.
     plane = (land.shape[0] // 2, land.shape[1] // 2)
     noise = _noise(land.seed, plane)
@@ -322,12 +337,41 @@ _KEEP = 4
 
 
 def ground(land: Landscape, tile: str, box: GeoBox) -> Ground:
-    """The ground of a tile, kept for the life of the process (a few of them)."""
+    """The ground of a tile, kept for the life of the process (a few of them).
+
+    A landscape that was loaded may have it lying beside its file, which spares a second of computing.
+    """
     key = (id(land), tile)
     with _LOCK:
         if key not in _CACHE:
             while len(_CACHE) >= _KEEP:
                 _CACHE.pop(next(iter(_CACHE)))
+            path = ground_path(land.home, tile) if land.home else None
+            made = _load(path, land) if path and path.is_file() else _build(land, box)
             # The landscape is kept with it: as long as it is alive, no other one can get its id.
-            _CACHE[key] = (land, _build(land, box))
+            _CACHE[key] = (land, made)
         return _CACHE[key][1]
+
+
+def ground_path(folder: Path, tile: str) -> Path:
+    """Where the ground of a tile lies in the folder of its landscape.
+
+    >>> ground_path(Path("world"), "30UYV").as_posix()
+    'world/ground-30UYV.npz'
+    """
+    return folder / f"ground-{tile}.npz"
+
+
+def save_ground(land: Landscape, tile: str, box: GeoBox, folder: Path) -> None:
+    """Make the ground of a tile and lay it in the folder where the landscape is saved."""
+    made = _build(land, box)
+    arrays = {f.name: getattr(made, f.name) for f in fields(Ground) if f.name != "units"}
+    with atomic_path(ground_path(folder, tile)) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _load(path: Path, land: Landscape) -> Ground:
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    rows, cols = (int(n) for n in arrays.pop("plane"))
+    return Ground(units=_units(land), plane=(rows, cols), **arrays)

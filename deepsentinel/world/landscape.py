@@ -56,6 +56,8 @@ class Landscape:
     """One row a parcel: parcel, crop_2018, crop_2019, sow_shift_days, vigour, row_angle_deg, geometry (world plane)."""
     features: dict[str, list[Feature]]
     """What maps draw, by kind: roads, railway, streams, buildings, places, pois, power, sites."""
+    home: Path | None = None
+    """The folder it was loaded from; None where it was made."""
 
     @property
     def grid(self) -> MasterGrid:
@@ -123,6 +125,7 @@ class Landscape:
                 moisture=archive["moisture"].astype(np.float32) / np.float32(255),
                 parcels=table,
                 features=features,
+                home=Path(path).parent,
                 **text["meta"],
             )
 
