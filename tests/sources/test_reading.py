@@ -167,11 +167,14 @@ def test_leaving_early_stops_what_was_read_ahead(slow: tuple[StacSource, list[st
     assert len(resolved) == done < 200, "nothing goes on behind one's back"
 
 
-def test_an_interrupt_is_heard(slow: tuple[StacSource, list[str]]) -> None:
+def test_an_interrupt_is_heard(slow: tuple[StacSource, list[str]], request: pytest.FixtureRequest) -> None:
     """Ctrl-C while the first of 8 seconds' worth of scenes are prepared."""
     source, resolved = slow
     before = set(threading.enumerate())
     stream = source.read_many(row_of(source), many_grids(400), bands=["B04"])
+    # A shell that runs the tests in the background has its children ignore the signal.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
     main = threading.main_thread().ident
     threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT]).start()
     began = time.perf_counter()
