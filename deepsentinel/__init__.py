@@ -1,4 +1,4 @@
-"""deepsentinel: from a rectangle on a map to matched Sentinel-1 and Sentinel-2 pixels.
+"""deepsentinel: from a rectangle on a map to matched Sentinel-1 and Sentinel-2 pixels and their ground truth.
 
 The public verbs are loaded on first use, so that importing the package costs next to nothing:
 
@@ -8,7 +8,8 @@ The public verbs are loaded on first use, so that importing the package costs ne
     scenes = src.search(src.area, "2018-05-01", "2018-08-31")
     pairs = ds.pair(scenes, aoi=src.area, max_days=3)
     patch = src.read(pairs.iloc[0], ds.geobox(src.area))
-    ds.show(patch)
+    masks = ds.rasterize(ds.read_labels(src.labels["corine"]), like=patch)
+    ds.show(patch.merge(masks))
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ __version__ = "0.1.0"
 # verb -> the module it lives in. No verb shares its name with a module: once that module was imported, Python would
 # put the module in the verb's place.
 _VERBS = {
+    "boxes": "masks.objects",
     "check_patch": "contract",
+    "class_fractions": "masks.fractions",
     "geobox": "aoi",
+    "label_report": "masks.report",
+    "label_vector": "masks.fractions",
     "match_rate": "pairing",
     "open_source": "sources",
     "pair": "pairing",
+    "parcel_sizes": "masks.windows",
+    "parcel_window": "masks.windows",
+    "rasterize": "masks",
+    "read_label_raster": "labels.rasters",
+    "read_labels": "labels",
     "select": "pairing",
     "show": "figures",
 }

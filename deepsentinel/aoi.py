@@ -10,7 +10,6 @@ in one zone therefore share their pixels, and at 10 m and 20 m these are the pix
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from . import lonlat
 from .area_input import Outline, outline_of
-from .errors import AreaError, DeepSentinelWarning, InputError
+from .errors import AreaError, InputError, warn
 
 # What one pixel of a full patch takes: 12 Sentinel-2 bands as uint16, VV and VH as float32.
 BYTES_PER_PIXEL = 12 * 2 + 2 * 4
@@ -138,7 +137,7 @@ def _area_of(found: Outline) -> Area:
     lonlat.check_degrees(shape)
     shape = lonlat.onto_globe(shape, changes, guess=not projected, trust=found.exact)
     for guess in dict.fromkeys(changes.guesses):
-        warnings.warn(guess, DeepSentinelWarning, stacklevel=3)
+        warn(guess)
     return Area(shape, changes.notes())
 
 

@@ -149,7 +149,7 @@ def _demo(options: argparse.Namespace) -> int:
         raise InputError(f"--seed numbers imaginary Earths, and {options.source} shows the real one; leave it out.")
     seed = {"seed": options.seed or 0} if imaginary else {}
     options.out.mkdir(parents=True, exist_ok=True)  # what cannot be written had better fail before the work
-    steps = Steps(7)
+    steps = Steps(8 if imaginary else 7)
     say(f"deepsentinel {__version__}: from an area to a matched Sentinel-1/Sentinel-2 patch")
 
     words = "".join(f", {key}={value}" for key, value in seed.items())
@@ -190,22 +190,61 @@ def _demo(options: argparse.Namespace) -> int:
         patch = src.read(pairs.iloc[0], grid).load()
         say(table(_band_rows(patch)))
 
-    picture = options.out / "patch.png"
+    masks = _label(steps, src, aoi, patch) if imaginary else None
+    out = options.out.as_posix()
+    drawn: dict[str, tuple[str, Any]] = {"patch.png": ("patch", patch)}
+    export = [f'to_geotiff(patch, "{out}")']
+    if masks is not None:
+        drawn["masks.png"] = ("[patch, masks]", [patch, masks])
+        export.append(f'to_geotiff(masks, "{out}")')
     with steps.step(
         "Look at it, and export it for a GIS",
-        f'ds.show(patch).savefig("{picture.as_posix()}", dpi=150)',
+        *(
+            f'ds.show({code}).savefig("{(options.out / name).as_posix()}", dpi=150)'
+            for name, (code, _) in drawn.items()
+        ),
         "from deepsentinel.export import to_geotiff",
-        f'to_geotiff(patch, "{options.out.as_posix()}")',
+        *export,
     ):
-        with atomic_path(picture) as temporary:
-            ds.show(patch).savefig(temporary, dpi=150, format="png")
-        files = [picture, *to_geotiff(patch, options.out)]
+        files = []
+        for name, (_, what) in drawn.items():
+            with atomic_path(options.out / name) as temporary:
+                ds.show(what).savefig(temporary, dpi=150, format="png")
+            files.append(options.out / name)
+        files += to_geotiff(patch, options.out)
+        files += [] if masks is None else to_geotiff(masks, options.out)
         say(table([(path.as_posix(), f"{path.stat().st_size / 1e3:,.0f} kB") for path in files]))
 
     say(f"\nDone in {steps.seconds:.1f} s")
-    say(table(_summary(scenes, rate, pairs, patch, options.out)))
+    say(table(_summary(scenes, rate, pairs, patch, masks, options.out)))
     say(f"\nThe same in a notebook:  jupyter lab {NOTEBOOK}   (in a clone of the repository: make lab)")
     return EXIT_OK
+
+
+def _label(steps: Steps, src: Any, aoi: Any, patch: xr.Dataset) -> xr.Dataset:
+    """Ground truth of the patch: what the farmers of the demo world declared, with how sure it is."""
+    import deepsentinel as ds
+
+    code = 'labels = ds.read_labels(src.labels["parcels_2018"], bbox=aoi)'
+    with steps.step(
+        "Label: polygons become masks on the same pixels", code, "masks = ds.rasterize(labels, like=patch)"
+    ):
+        labels = ds.read_labels(src.labels["parcels_2018"], bbox=aoi)
+        masks = ds.rasterize(labels, like=patch)
+        shares = ds.label_vector(labels, patch, min_share=0.005)
+        shares = shares[shares["present"]].sort_values("share", ascending=False)
+        rows: list[Row] = [("class", "crop", "share")]
+        rows += [(str(code), str(row["name"]), f"{row['share']:.1%}") for code, row in shares.iterrows()]
+        say(table(rows))
+        say(f"    {_mixed(masks)}; the rest of the patch has no parcel")
+    return masks
+
+
+def _mixed(masks: xr.Dataset) -> str:
+    return (
+        f"{float((masks['conflict'] == 1).mean()):.1%} of the pixels are shared by parcels, "
+        f"{float((masks['conflict'] == 2).mean()):.1%} claimed twice"
+    )
 
 
 def _area(src: Any, bbox: Sequence[float] | None) -> tuple[Any, str]:
@@ -255,7 +294,9 @@ def _band_rows(patch: xr.Dataset) -> list[Row]:
     return [*rows, ("and", " ".join(others))] if others else rows
 
 
-def _summary(scenes: pd.DataFrame, rate: Any, pairs: pd.DataFrame, patch: xr.Dataset, out: Path) -> list[Row]:
+def _summary(
+    scenes: pd.DataFrame, rate: Any, pairs: pd.DataFrame, patch: xr.Dataset, masks: xr.Dataset | None, out: Path
+) -> list[Row]:
     best = pairs.iloc[0]
     counts = scenes["sensor"].value_counts()
     return [
@@ -271,6 +312,7 @@ def _summary(scenes: pd.DataFrame, rate: Any, pairs: pd.DataFrame, patch: xr.Dat
         ("", str(best.s1_id)),
         ("gap", f"{best.gap_hours:+.1f} h (positive: Sentinel-1 came later)"),
         ("patch", f"{patch.sizes['x']} x {patch.sizes['y']} px, {len(patch.data_vars)} variables"),
+        *([] if masks is None else [("masks", f"{', '.join(map(str, masks.data_vars))}; {_mixed(masks)}")]),
         ("files", str(out.resolve())),
     ]
 

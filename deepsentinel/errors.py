@@ -6,6 +6,9 @@ from the builtin that fits, so that code which never heard of us still catches t
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class DeepSentinelError(Exception):
     """The root of every error that deepsentinel raises on purpose."""
@@ -41,3 +44,18 @@ class ReadError(SourceError):
 
 class DeepSentinelWarning(UserWarning):
     """Something was repaired or assumed on the user's behalf, and this says what."""
+
+
+def warn(message: str) -> None:
+    """Warn of something, at the line outside this package that led here: the one that its reader can change.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     warn("3 outlines were mended.")
+    >>> print(caught[0].message)
+    3 outlines were mended.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DeepSentinelWarning, stacklevel=level)

@@ -1,24 +1,25 @@
-"""Patches as files that any GIS opens with everything right: names, units, CRS, no data, colours and provenance.
+"""Patches and masks as files that any GIS opens with everything right: names, units, CRS, no data, colours, provenance.
 
 One cloud-optimised GeoTIFF (COG) a sensor and date: `S2_<time>.tif` with reflectance as stored integers and their
 scale, `S1_<time>.tif` in dB, `SCL_<time>.tif` with its colour table. QGIS takes the names of the classes from the
-small `.aux.xml` beside the latter; without it the codes stay numbers.
+small `.aux.xml` beside the latter; without it the codes stay numbers. Masks are one file a layer, see `export_masks`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 
-from . import __version__
+from . import __version__, export_masks
 from .bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, S2_NODATA, SCL_CLASSES, sensor_of
 from .contract import TIME_OF, check_patch
 from .errors import InputError
+from .figures.masks import HEADINGS, check_masks, is_masks
 from .figures.stretch import SCL_COLOURS
 from .files import atomic_path, write_text
 
@@ -34,11 +35,12 @@ NATURAL = {"B04": "red", "B03": "green", "B02": "blue"}
 
 
 def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequence[str] | None = None) -> list[Path]:
-    """Write a patch, or every date of a series, as cloud-optimised GeoTIFFs; the paths written.
+    """Write a patch, every date of a series, or masks as cloud-optimised GeoTIFFs; the paths of the rasters written.
 
-    `bands` picks variables by name; None takes every Sentinel band, SCL and the incidence angle. Each file appears
-    whole or not at all, and one of the same name from an earlier call is replaced; dates of a series in the same second
-    are told apart by a number.
+    `bands` picks variables by name; None takes every Sentinel band, SCL, the incidence angle and every layer of masks.
+    Each file appears whole or not at all, and one of the same name from an earlier call is replaced; dates of a series
+    in the same second are told apart by a number. Beside `class_map.tif` and `conflict.tif` lie the names of the
+    classes (`.tif.aux.xml`, for all of GDAL) and a style for QGIS (`.qml`), which it takes up by itself.
 
     >>> import tempfile
     >>> import numpy as np, xarray as xr
@@ -52,14 +54,17 @@ def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequ
     >>> [path.name for path in to_geotiff(patch, tempfile.mkdtemp())]
     ['S1.tif']
     """
-    check_patch(patch)
+    if any(sensor_of(str(name)) for name in patch.data_vars) or not is_masks(patch):
+        check_patch(patch)
+    else:
+        check_masks(patch)
     names = _chosen(patch, bands)
     target = Path(folder)
     if target.suffix.lower() in (".tif", ".tiff"):
         raise InputError(f"{str(target)!r} is a file's name; give a folder, as a patch becomes a file for each sensor.")
     written = []
     for date in _dates(patch):
-        held = [name for name in names if name in date.data_vars]
+        held = [name for name in names if name in date.data_vars and sensor_of(name)]
         for kind, group in _groups(held).items():
             sensor = "S1" if kind == "S1" else "S2"
             stem = f"{kind}{_stamp(date, sensor)}"
@@ -68,18 +73,23 @@ def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequ
                 path, number = target / f"{stem}_{number}.tif", number + 1
             _write(path, date, kind, group, _tags(date, sensor))
             written.append(path)
+    for name in names:
+        if name in HEADINGS:
+            path = target / f"{name}.tif"
+            _write_mask(path, patch, name)
+            written.append(path)
     return written
 
 
 def _chosen(patch: xr.Dataset, bands: Sequence[str] | None) -> list[str]:
-    known = [str(name) for name in patch.data_vars if sensor_of(str(name))]
+    known = [str(name) for name in patch.data_vars if sensor_of(str(name)) or name in HEADINGS]
     if bands is None:
         return known
     wanted = [bands] if isinstance(bands, str) else list(bands)
     missing = [name for name in wanted if name not in known]
     if missing or not wanted:
         what = f"has no {', '.join(map(repr, missing))}" if missing else "was asked for no bands"
-        raise InputError(f"This patch {what}; bands can be any of {', '.join(known)}.")
+        raise InputError(f"This Dataset {what}; bands can be any of {', '.join(known)}.")
     return list(dict.fromkeys(wanted))
 
 
@@ -127,34 +137,67 @@ def _tags(date: xr.Dataset, sensor: str) -> dict[str, str]:
 
 
 def _write(path: Path, date: xr.Dataset, kind: str, names: Sequence[str], tags: dict[str, str]) -> None:
+    profile = {
+        "dtype": {"S2": "uint16", "S1": "float32", "SCL": "uint8"}[kind],
+        "nodata": {"S2": S2_NODATA, "S1": np.nan, "SCL": 0}[kind],
+    }
+
+    def describe(stack: Any) -> None:
+        _describe(stack, kind, names)
+        stack.update_tags(**tags)
+
+    # A class has no mean, and neither have decibels; the overviews of the rest are for looking only.
+    _write_cog(path, date, [date[name].to_numpy() for name in names], profile, describe, mean=kind == "S2")
+    if kind == "SCL":
+        write_text(path.with_name(path.name + ".aux.xml"), _class_names())
+
+
+def _write_mask(path: Path, masks: xr.Dataset, name: str) -> None:
+    layer = export_masks.layer(masks, name)
+
+    def describe(stack: Any) -> None:
+        stack.set_band_description(1, layer.title)
+        stack.units = [layer.unit]
+        if layer.colours:
+            stack.write_colormap(1, layer.colours)
+        stack.update_tags(TIFFTAG_SOFTWARE=f"deepsentinel {__version__}", **layer.tags)
+        stack.update_tags(1, **layer.band_tags)
+
+    profile = {"dtype": layer.values.dtype.name, "nodata": layer.nodata}
+    _write_cog(path, masks, [layer.values], profile, describe, mean=layer.mean)
+    for suffix, text in layer.beside.items():
+        write_text(path.with_suffix(suffix), text)
+
+
+def _write_cog(
+    path: Path,
+    ground: xr.Dataset,
+    arrays: Sequence[np.ndarray],
+    profile: Mapping[str, Any],
+    describe: Callable[[Any], None],
+    *,
+    mean: bool,
+) -> None:
     import rasterio
     from rasterio.io import MemoryFile
     from rasterio.shutil import copy
 
-    profile = {
-        "driver": "GTiff",
-        "height": date.sizes["y"],
-        "width": date.sizes["x"],
-        "count": len(names),
-        "crs": _wkt(date),
-        "transform": _transform(date),
-        "dtype": {"S2": "uint16", "S1": "float32", "SCL": "uint8"}[kind],
-        "nodata": {"S2": S2_NODATA, "S1": np.nan, "SCL": 0}[kind],
+    place = {
+        "height": ground.sizes["y"],
+        "width": ground.sizes["x"],
+        "crs": _wkt(ground),
+        "transform": _transform(ground),
     }
     options = {"driver": "COG", "compress": "DEFLATE", "predictor": "YES", "blocksize": 512}
-    # A class has no mean, and neither have decibels; the overviews of the rest are for looking only.
-    options["overview_resampling"] = "average" if kind == "S2" else "nearest"
+    options["overview_resampling"] = "average" if mean else "nearest"
     # GDAL may not write its own .aux.xml: it would carry the name of the temporary file.
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
-        with memory.open(**profile) as stack:
-            for index, name in enumerate(names, start=1):
-                stack.write(date[name].to_numpy(), index)
-            _describe(stack, kind, names)
-            stack.update_tags(**tags)
+        with memory.open(driver="GTiff", count=len(arrays), **place, **profile) as stack:
+            for index, values in enumerate(arrays, start=1):
+                stack.write(values, index)
+            describe(stack)
         with memory.open() as stack, atomic_path(path) as temporary:
             copy(stack, str(temporary), **options)
-    if kind == "SCL":
-        write_text(path.with_name(path.name + ".aux.xml"), _class_names())
 
 
 def _describe(stack: Any, kind: str, names: Sequence[str]) -> None:

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
-from warnings import warn
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
 
-from .errors import DeepSentinelWarning, InputError
+from .errors import InputError, warn
 from .footprints import (
     SENSORS,
     SHARE_TOLERANCE,
@@ -125,7 +124,7 @@ def pair(
     pairs.attrs = {name: scenes.attrs[name] for name in ("source", "searched") if name in scenes.attrs}
     if pairs.empty:
         pairs.attrs["hint"] = hint = _why_empty(sides, max_days, min_overlap)
-        warn(hint, DeepSentinelWarning, stacklevel=2)
+        warn(hint)
     return pairs
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
-from warnings import warn
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from .errors import DeepSentinelWarning, InputError
+from .errors import InputError, warn
 from .footprints import SENSORS, check_number, check_scenes, clip, drop_reprocessed, nothing, one_per_pass, place_of
 
 
@@ -123,9 +122,7 @@ def select(
         if len(mine) < n:
             warn(
                 f"Only {len(mine)} {SENSORS[name]} dates touch the area where n={n} were asked for: all are returned. "
-                "Search a longer period or with a higher max_cloud.",
-                DeepSentinelWarning,
-                stacklevel=2,
+                "Search a longer period or with a higher max_cloud."
             )
         rows = _spread_evenly(mine["time"], mine["quality"], min(n, len(mine)), start, end, weights.spread)
         chosen.extend(mine.index[rows])

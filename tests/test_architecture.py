@@ -23,9 +23,13 @@ PACKAGE = ROOT / "deepsentinel"
 # Imports come from lower floors or from the same room (a folder is one room).
 FLOORS = {
     "errors": 0, "files": 0, "bands": 0, "contract": 0, "progress": 0,
+    "legend": 0, "legend_class": 0,
     "aoi": 1, "area_input": 1, "lonlat": 1, "footprints": 1, "pairing": 1, "selection": 1, "world": 1,
-    "sources": 2,
-    "figures": 6, "export": 6,
+    "grids": 1, "geometries": 1, "masks": 1,
+    "sources": 2, "labels": 2,
+    "encoders": 4,
+    "embedding": 5, "similarity": 5,
+    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6,
     "doctor": 8, "checkups": 8, "cli": 8, "__init__": 8, "__main__": 8,
 }  # fmt: skip
 FORBIDDEN_BELOW = {"torch": 4, "ipywidgets": 7, "ipyleaflet": 7, "geemap": 7}
@@ -72,7 +76,7 @@ def test_imports_come_from_lower_floors_or_the_same_room(path: Path) -> None:
 # Rooms of one floor that are one thought in several files.
 SAME_FLOOR_GROUPS = {
     floor: {name for name, at in FLOORS.items() if at == floor} if floor in (0, 6, 8) else set() for floor in range(9)
-} | {1: {"aoi", "area_input", "lonlat", "footprints", "pairing", "selection"}}
+} | {1: {"aoi", "area_input", "lonlat", "footprints", "pairing", "selection", "grids", "geometries", "masks"}}
 
 
 def test_no_verb_is_hidden_by_a_module() -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import factories
 import pandas as pd
 import pytest
+from shapely.geometry import box
 
 import deepsentinel as ds
 from deepsentinel import cli
@@ -25,9 +26,21 @@ class FakeSource:
     name = "fake"
 
     def __init__(self):
-        from shapely.geometry import box
-
         self.area = box(4.0, 49.26, 4.02, 49.275)
+
+    @property
+    def labels(self):
+        """One parcel, half in the searched area and half on the patch, wherever that lies."""
+        import geopandas as gpd
+
+        patch = self.read(None, None)
+        left, right = float(patch.x[0]), float(patch.x[25])
+        here = gpd.GeoSeries([box(left, float(patch.y[-1]), right, float(patch.y[0]))], crs=patch.spatial_ref.crs_wkt)
+        path = self.folder / "parcels_2018.gpkg"
+        columns = {"ID_PARCEL": ["7"], "SURF_PARC": [1.0], "CODE_CULTU": ["BTH"], "CODE_GROUP": ["1"]}
+        both = here.to_crs(4326).union(self.area)
+        gpd.GeoDataFrame(columns | {"CULTURE_D1": "", "CULTURE_D2": ""}, geometry=both).to_file(path)
+        return {"parcels_2018": path}
 
     def search(self, aoi, start=None, end=None, *, sensors=("S1", "S2"), max_cloud=None):
         scenes = factories.make_scenes()
@@ -53,8 +66,9 @@ class FakeSource:
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, tmp_path_factory):
     opened = []
+    monkeypatch.setattr(FakeSource, "folder", tmp_path_factory.mktemp("labels"), raising=False)
 
     def open_source(name, **options):
         opened.append((name, options))
@@ -76,18 +90,28 @@ def test_the_demo_walks_from_area_to_files_and_says_how(fake, tmp_path, capsys):
         ">>> ds.match_rate(scenes, aoi=aoi, max_days=3)",
         ">>> pairs = ds.pair(scenes, aoi=aoi, max_days=3)",
         ">>> patch = src.read(pairs.iloc[0], grid)",
+        ">>> masks = ds.rasterize(labels, like=patch)",
+        "Winter wheat",
         "jupyter lab notebooks/01_quickstart.ipynb",
         "50 x 40 px",
     ):
         assert line in out
     assert re.search(r"gap +[+-]\d+\.\d h", out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "S1_20180704T175612.tif",
-        "S2_20180704T105700.tif",
-        "SCL_20180704T105700.tif",
-        "SCL_20180704T105700.tif.aux.xml",
-        "patch.png",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [
+            "S1_20180704T175612.tif",
+            "S2_20180704T105700.tif",
+            "SCL_20180704T105700.tif",
+            "SCL_20180704T105700.tif.aux.xml",
+            *(f"{name}.tif{end}" for name in ("class_map", "conflict") for end in ("", ".aux.xml")),
+            "class_map.qml",
+            "conflict.qml",
+            "coverage.tif",
+            "masks.png",
+            "parcel_id.tif",
+            "patch.png",
+        ]
+    )
     assert (tmp_path / "patch.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -252,4 +276,4 @@ def test_the_demo_takes_a_minute_the_first_time_and_seconds_after(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
         assert took_s < limit_s
     # The same place, dates and pixels every time.
-    assert len(list((tmp_path / "out").glob("*.tif"))) == 3
+    assert len(list((tmp_path / "out").glob("*.tif"))) == 7

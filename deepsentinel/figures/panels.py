@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepsentinel.bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, sensor_of
+from deepsentinel.bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, SCL_CLASSES, sensor_of
 
 from .stretch import SCL_COLOURS, VIEWS, has_data, limits_of, polarisations, to_rgb
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.colors import Colormap
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Panel:
     name: str
     """The view or band it shows."""
     sensor: str
-    """ "S1" or "S2"."""
+    """ "S1" or "S2"; nothing for a mask."""
     heading: str
     """Its name in words."""
     image: np.ndarray
@@ -33,14 +34,18 @@ class Panel:
     channels: tuple[str, ...] = ()
     """What red, green and blue are, for a composite."""
     bar: tuple[float, float, str] | None = None
-    """Value of black, value of white and the unit, for a picture in grey."""
-    classes: tuple[int, ...] = ()
-    """The codes it holds, for a classification."""
+    """The values at both ends of the scale and the unit, for a picture of one quantity."""
+    scale: str | Colormap = "gray"
+    """The colours of that scale."""
+    keys: tuple[tuple[tuple[int, int, int], str], ...] = ()
+    """Colour and name of each class it holds, for a classification."""
+    notes: tuple[str, ...] = ()
+    """What stands under its heading, the most important first."""
 
     @property
     def legend_rows(self) -> int:
         """How many lines its legend takes."""
-        return max(1, -(-len(self.classes) // 2))
+        return max(1, -(-len(self.keys) // 2))
 
 
 def default_panels(patch: xr.Dataset) -> list[str]:
@@ -78,8 +83,9 @@ def panel(patch: xr.Dataset, name: str, limits: Sequence[tuple[float, float]] | 
     values = patch[name].values
     if name == "SCL":
         lookup = np.array([SCL_COLOURS[code] for code in sorted(SCL_COLOURS)], "uint8")
-        classes = tuple(int(code) for code in np.unique(values) if code)
-        return Panel(name, sensor, "scene classification", lookup[values], known, classes=classes)
+        present = [int(code) for code in np.unique(values) if code]
+        keys = tuple((SCL_COLOURS[code], SCL_CLASSES[code].removesuffix(" probability")) for code in present)
+        return Panel(name, sensor, "scene classification", lookup[values], known, keys=keys)
     if name == "angle":
         seen = values[known] if known.any() else np.zeros(1)
         low, high, units = float(seen.min()), max(float(seen.max()), float(seen.min()) + 0.1), "degrees"

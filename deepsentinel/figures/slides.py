@@ -143,17 +143,18 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
-def hatched_key(fig: Figure, right_in: float, top_in: float) -> None:
+def hatched_key(fig: Figure, right_in: float, top_in: float, text: str = "no data") -> Axes:
     """The legend of the hatching, its right end at `right_in`, its middle at `top_in`.
 
     >>> fig = page(4, "")
-    >>> hatched_key(fig, 12, 0.6)
+    >>> square = hatched_key(fig, 12, 0.6)
     >>> fig.texts[-1].get_text()
     'no data'
     """
     width, height = fig.get_size_inches()
-    bare(axes_in(fig, right_in - 0.75, top_in - 0.07, 0.2, 0.14))
-    fig.text(right_in / width, 1 - top_in / height, "no data", size=9, color=FAINT, va="center", ha="right")
+    square = bare(axes_in(fig, right_in - 0.26 - 0.07 * len(text), top_in - 0.07, 0.2, 0.14))
+    fig.text(right_in / width, 1 - top_in / height, text, size=9, color=FAINT, va="center", ha="right")
+    return square
 
 
 def scale_bar(axes: Axes, width_m: float, *, on_picture: bool = True) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepsentinel.bands import DTYPES, S1_BANDS, S2_BANDS
 from deepsentinel.errors import InputError
+from deepsentinel.grids import grid_coords, variable
 
 from . import items as facts
 from .plans import Array, Scene
@@ -42,35 +42,6 @@ def band_attrs(name: str) -> dict[str, Any]:
     return attrs if DTYPES[name] == "float32" else attrs | {"nodata": 0}
 
 
-@lru_cache(maxsize=64)
-def _crs_attrs(crs: str) -> dict[str, Any]:
-    from pyproj import CRS
-
-    cf = CRS.from_user_input(crs).to_cf()
-    return {**cf, "spatial_ref": cf["crs_wkt"]}
-
-
-def grid_coords(grid: GeoBox) -> dict[str, Any]:
-    """The coordinates that place a Dataset: pixel centres, and the CRS as CF and GDAL write it."""
-    a = grid.affine
-    rows, columns = grid.shape
-    transform = " ".join(repr(float(value)) for value in (a.c, a.a, a.b, a.f, a.d, a.e))
-    geographic = grid.crs is not None and grid.crs.geographic
-    units = {"units": "degrees" if geographic else "metre"}
-    return {
-        "y": _variable("y", a.f + a.e * (np.arange(rows) + 0.5), {"axis": "Y", **units}),
-        "x": _variable("x", a.c + a.a * (np.arange(columns) + 0.5), {"axis": "X", **units}),
-        "spatial_ref": _variable((), np.asarray(0), {**_crs_attrs(str(grid.crs)), "GeoTransform": transform}),
-    }
-
-
-def _variable(dims: str | tuple[str, ...], values: Array, attrs: Mapping[str, Any] | None = None) -> xr.Variable:
-    """An array with its dims; given without them, xarray imports all of dask just to see that it is not dask's."""
-    import xarray as xr
-
-    return xr.Variable(dims, values, dict(attrs or {}), fastpath=True)
-
-
 def make_patch(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Mapping[str, Any]) -> xr.Dataset:
     """One scene, or one of each sensor -> a Patch."""
     import xarray as xr
@@ -81,10 +52,10 @@ def make_patch(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Map
     times = {}
     # Optical first: it is what people look at first.
     for scene in sorted(scenes, key=lambda scene: scene.sensor, reverse=True):
-        variables |= {name: _variable(("y", "x"), values, band_attrs(name)) for name, values in scene.variables.items()}
+        variables |= {name: variable(("y", "x"), values, band_attrs(name)) for name, values in scene.variables.items()}
         said |= {**scene.attrs, f"{scene.sensor.lower()}_id": scene.id}
         times[scene.sensor] = scene.time
-        coords[TIME[scene.sensor]] = _variable((), np.asarray(scene.time))
+        coords[TIME[scene.sensor]] = variable((), np.asarray(scene.time))
     if len(times) == 2:
         said["gap_hours"] = float((times["S1"] - times["S2"]) / np.timedelta64(1, "s")) / 3600
     return xr.Dataset(variables, coords, {**said, **attrs})
@@ -154,18 +125,18 @@ def make_series(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Ma
         names = dict.fromkeys(name for scene in mine for name in scene.variables)
         for name in names:
             stack = np.stack([_mosaic(group, name, (grid.height, grid.width)) for group in groups])
-            variables[name] = _variable((time, "y", "x"), stack, band_attrs(name))
+            variables[name] = variable((time, "y", "x"), stack, band_attrs(name))
             for scene in mine:  # a long series is large: not twice in memory
                 scene.variables.pop(name, None)
-        coords[time] = _variable(time, np.array([group[0].time for group in groups], "datetime64[ns]"))
+        coords[time] = variable(time, np.array([group[0].time for group in groups], "datetime64[ns]"))
         short = sensor.lower()
         ids = ["+".join(scene.id for scene in group) for group in groups]
-        coords[f"{short}_id"] = _variable(time, np.array(ids, "object"))
+        coords[f"{short}_id"] = variable(time, np.array(ids, "object"))
         per_date = {"S2": ("baseline", "offset_removed"), "S1": ("orbit",)}[sensor]
         for key in per_date:
             values = [group[0].attrs.get(key) for group in groups]
             if all(value is not None for value in values):
-                coords[key] = _variable(time, np.array(values, "object" if isinstance(values[0], str) else None))
+                coords[key] = variable(time, np.array(values, "object" if isinstance(values[0], str) else None))
     return xr.Dataset(variables, coords, {**said, **attrs})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
-from deepsentinel.errors import DeepSentinelWarning, InputError, SourceError
+from deepsentinel.errors import InputError, SourceError, warn
 
 from .assets import Item, has_href
 from .web import get_bytes
@@ -155,11 +154,9 @@ class StaticCatalog:
             if link is None:
                 return
             if not is_web(location) or str(link.get("method", "GET")).upper() != "GET":
-                warnings.warn(
+                warn(
                     f"{location or 'The item collection'} is one page of several: only its "
-                    f"{len(document['features'])} items are used. Fetch all pages, or open the service itself.",
-                    DeepSentinelWarning,
-                    stacklevel=2,
+                    f"{len(document['features'])} items are used. Fetch all pages, or open the service itself."
                 )
                 return
             location = join(location, str(link.get("href")))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from deepsentinel.bands import sensor_of
-from deepsentinel.errors import DeepSentinelWarning, InputError, ReadError
+from deepsentinel.errors import InputError, ReadError, warn
 from deepsentinel.progress import progress
 
 from .arguments import (
@@ -149,7 +148,7 @@ class PixelReader(Planner):
                 if on_error == "raise":
                     raise
                 if on_error == "skip":
-                    warnings.warn(f"Row {position} was left out: {error}", DeepSentinelWarning, stacklevel=2)
+                    warn(f"Row {position} was left out: {error}")
                     continue
                 patch = Failure(position, *ids_of(row), error)
             yield patch
@@ -260,7 +259,7 @@ class PixelReader(Planner):
         if not finished:
             raise problems[0] if problems else InputError("None of the scenes has any of the bands asked for.")
         for problem in problems:
-            warnings.warn(f"A scene was left out of the series: {problem}", DeepSentinelWarning, stacklevel=3)
+            warn(f"A scene was left out of the series: {problem}")
         return make_series(finished, grid, source=self.name, attrs=self.patch_attrs())
 
 

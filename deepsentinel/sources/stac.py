@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import shapely
 
-from deepsentinel.errors import DeepSentinelWarning, InputError, SourceError
+from deepsentinel.errors import InputError, SourceError, warn
 
 from . import items as facts
 from .assets import AssetRef, Item, band_assets, check_overrides
@@ -154,7 +153,7 @@ class StacSource(PixelReader):
             return sensors
         if sensors == ("S1",):
             raise InputError(f"{self.name} has no Sentinel-1 that can be used: {refusal}")
-        warnings.warn(f"{self.name}: Sentinel-1 was left out, because {refusal}", DeepSentinelWarning, stacklevel=4)
+        warn(f"{self.name}: Sentinel-1 was left out, because {refusal}")
         return tuple(sensor for sensor in sensors if sensor != "S1")
 
     def _remember(self, found: Iterable[Item]) -> list[Row]:
@@ -192,11 +191,7 @@ class StacSource(PixelReader):
             self._items[key] = item  # before its row: who finds the row takes the item for granted
             self._rows[key] = rows[key] = row
         for why, ids in left_out.items():
-            warnings.warn(
-                f"{self.name}: {len(ids)} scene(s) such as {ids[0]} were left out: {why}.",
-                DeepSentinelWarning,
-                stacklevel=5,
-            )
+            warn(f"{self.name}: {len(ids)} scene(s) such as {ids[0]} were left out: {why}.")
         return list(rows.values())
 
     def backscatter_of(self, item: Item) -> str | None:

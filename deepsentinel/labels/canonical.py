@@ -1,0 +1,78 @@
+"""Our own table, or any column that the user names: a class, a number or a text per row, and when it was true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import geopandas as gpd
+import pandas as pd
+
+from deepsentinel.errors import InputError
+from deepsentinel.legend import Legend
+
+from .common import Format, LabelFile, Layer, Options, finish, lookup, year_span
+from .opening import concat
+
+__all__ = ["CANONICAL"]
+
+
+# A shapefile cuts names after ten characters.
+_GROUND_TRUTH = ("ground_truth", "ground_tru")
+
+
+def _recognises(layer: Layer, file: LabelFile) -> bool:
+    return lookup(layer.columns, *_GROUND_TRUTH) is not None
+
+
+def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.GeoDataFrame:
+    """Text classes are numbered from 1 in their alphabetical order; the legend tells which is which."""
+    names = (options.value,) if options.value is not None else _GROUND_TRUTH
+    wanted = names[0]
+    chosen = [layer for layer in layers if lookup(layer.columns, *names) is not None]
+    if not chosen:
+        found = "; ".join(f"{layer.name!r} has {', '.join(layer.columns) or 'no columns'}" for layer in layers)
+        raise InputError(f"{file.path.name} has no column {wanted!r}: layer {found}. Name the one with value='...'.")
+    tables = [file.read(layer) for layer in chosen]
+    table = concat([part.rename(columns={str(lookup(part.columns, *names)): wanted}) for part in tables])
+    truth = table[wanted]
+    legend = None
+    notes = []
+    if not pd.api.types.is_numeric_dtype(truth.dtype):
+        texts = truth.astype(object).where(truth.notna(), None)
+        legend = Legend.of_texts(sorted({str(text) for text in texts.dropna()}), name=wanted)
+        codes = {name: code for code, name in legend.names.items()}
+        truth = texts.map(lambda text: codes.get(str(text))).astype("Int64")
+        notes.append(f"text classes of {wanted!r} numbered 1 to {len(codes)}")
+    year = lookup(table.columns, "year", "jaar")
+    begin, end = lookup(table.columns, "valid_from"), lookup(table.columns, "valid_to")
+    spans = None
+    if begin is None and end is None and (options.year is not None or year is not None):
+        years = pd.Series([options.year] * len(table)) if options.year is not None else _years(table[year])
+        spans = [year_span(None if pd.isna(number) else int(number)) for number in years]
+    identity = lookup(table.columns, "id", "fid", "ids")
+    return finish(
+        table,
+        kind="canonical",
+        file=file,
+        ground_truth=truth,
+        id=None if identity is None else table[identity],
+        valid_from=table[begin] if begin else [span[0] for span in spans] if spans else None,
+        valid_to=table[end] if end else [span[1] for span in spans] if spans else None,
+        legend=legend,
+        notes=notes,
+    )
+
+
+def _years(column: pd.Series) -> pd.Series:
+    years = pd.to_numeric(column, errors="coerce")
+    # What is no year (a season's number, a code) says nothing of when.
+    return years.where(years.between(1900, 2200))
+
+
+CANONICAL = Format(
+    name="canonical",
+    looks_for="a column ground_truth (a CSV also geometry as WKT, and crs)",
+    recognises=_recognises,
+    read=_read,
+    takes=frozenset({"value", "year"}),
+)

@@ -1,0 +1,269 @@
+"""What is wrong with a table of labels before it becomes masks: how many rows, which ones, and where.
+
+The masks themselves only show the consequences (a conflict here, a parcel that is missing there). The report names the
+rows, so that they can be mended at their source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+
+from deepsentinel.geometries import Cleaned, clean, kinds
+from deepsentinel.grids import bounds_of, grid_of, refined
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["PROBLEMS", "LabelReport", "label_report"]
+
+PROBLEMS: dict[str, str] = {
+    "set aside": "no geometry, no class or a coordinate that is not a number: not in any mask",
+    "invalid": "repaired: a ring that crosses itself, or a collection of several kinds",
+    "duplicated": "the same outline as another row, whichever corner it begins at",
+    "overlapping": "shares ground with another outline, more than a thousandth of a pixel",
+    "smaller than a pixel": "a polygon of less area than one pixel",
+    "outside": "no part of it lies on the grid",
+    "out of date": "valid at none of the scene's times",
+}
+"""What is looked for, in the order of the tables, and what each means."""
+# Less than this part of a pixel is the noise of coordinates, not an error of anyone's.
+OVERLAP_PX = 1e-3
+_OVERLAP = "2********"  # DE-9IM: the interiors share an area
+
+
+@dataclass(frozen=True, repr=False)
+class LabelReport:
+    """How sound a table of labels is, for one grid."""
+
+    rows: int
+    """How many rows were looked at, those included that the reader had set aside."""
+
+    counts: pd.DataFrame
+    """Index `problem` (see `PROBLEMS`), columns `rows`, `share` and `meaning`; NA where nothing could be checked."""
+
+    where: gpd.GeoDataFrame
+    """One line a finding, in the grid's CRS: `problem, row, id, detail, other_row, area_px, geometry`. `row` is the
+    position in the table, <NA> for a row the reader had taken out. An overlap is one line a pair, with the shared
+    ground as its geometry."""
+
+    outlines: gpd.GeoSeries
+    """All rows that can be burnt, repaired and in the grid's CRS, indexed by their position in the table."""
+
+    grid: GeoBox
+    """The grid they were held against."""
+
+    @property
+    def faulty(self) -> int:
+        """How many rows have a problem; to lie outside of the grid is none of theirs."""
+        wrong = self.where[self.where["problem"] != "outside"]
+        named = pd.concat([wrong["row"], wrong["other_row"]]).dropna()
+        return int(named.nunique() + wrong["row"].isna().sum())
+
+    @property
+    def outside(self) -> int:
+        """How many rows do not reach the grid."""
+        return int((self.where["problem"] == "outside").sum())
+
+    def __repr__(self) -> str:
+        lines = [f"{self.rows} labels: {self.faulty} with a problem, {self.outside} outside of the grid"]
+        for problem, found in self.counts.iterrows():
+            number = "not checked" if pd.isna(found["rows"]) else str(found["rows"])
+            lines.append(f"  {problem:<21}{number:>11}  {found['meaning']}")
+        return "\n".join(lines)
+
+
+def label_report(
+    labels: gpd.GeoDataFrame, like: Any, *, value: str | None = "ground_truth", resolution: float | None = None
+) -> LabelReport:
+    """How many labels are invalid, duplicated, overlapping, too small, outside or out of date; and where.
+
+    `like` is what `rasterize` takes: a patch, a DataArray or a GeoBox; a patch's times tell which labels are out of
+    date. `resolution` is the size of the mask's pixels where it is not that of `like`. Nothing is changed; what a
+    reader has already repaired or set aside is counted too, from what it noted in `labels.attrs`.
+
+        >>> from deepsentinel import geobox
+        >>> grid = geobox((2.0, 48.0, 2.01, 48.01))
+        >>> left, bottom, right, top = grid.boundingbox
+        >>> field = shapely.box(left, bottom, left + 200, bottom + 200)
+        >>> labels = gpd.GeoDataFrame({"ground_truth": [1, 2]}, geometry=[field, field.reverse()], crs=str(grid.crs))
+        >>> label_report(labels, grid).counts["rows"].to_dict()["duplicated"]
+        2
+    """
+    cleaned = clean(labels, value=value)
+    grid, times = refined(grid_of(like), resolution), _times(like)
+    pixel = abs(float(grid.resolution.x * grid.resolution.y))
+    table, positions = cleaned.table, cleaned.positions
+    own = np.asarray(table.geometry.array, dtype=object)
+    shapes = np.asarray(table.geometry.to_crs(str(grid.crs)).array, dtype=object)
+    projected = _finite(shapes)
+    is_polygon = kinds(own) == "polygon"
+    area = np.where(projected, shapely.area(shapes), np.nan)
+    groups, copies = _outlines(own)
+    ids = labels["id"].to_numpy() if "id" in labels.columns else None
+    found = _Findings(ids)
+    _add_notes(found, cleaned, labels, shapes)
+    for row in np.flatnonzero(copies[groups] > 1).tolist():
+        found.add("duplicated", positions[row], shapes[row], f"{copies[groups[row]]} rows with this outline")
+    first, second, shared = overlaps(own, is_polygon & projected, groups)
+    shared = np.asarray(gpd.GeoSeries(shared, crs=table.crs).to_crs(str(grid.crs)).array, dtype=object)
+    shared_area = shapely.area(shared)
+    real = shared_area > OVERLAP_PX * pixel
+    for a, b, ground, size in zip(first[real], second[real], shared[real], shared_area[real], strict=True):
+        share = f"{100 * size / min(area[a], area[b]):.2g} % of the smaller one"
+        found.add("overlapping", positions[a], ground, share, other=positions[b], area_px=size / pixel)
+    area_px = area / pixel
+    for row in np.flatnonzero(is_polygon & (area_px < 1)).tolist():
+        words = f"{area_px[row]:.2g} pixels"
+        found.add("smaller than a pixel", positions[row], shapes[row], words, area_px=area_px[row])
+    for row in np.flatnonzero(~_on_grid(shapes, projected, grid)).tolist():
+        found.add("outside", positions[row], shapes[row] if projected[row] else None)
+    dated = {"valid_from", "valid_to"} & set(table.columns) if times.size else set()
+    if dated:
+        for row, why in _out_of_date(table, times):
+            found.add("out of date", positions[row], shapes[row], why)
+    where = found.table(str(grid.crs))
+    total = len(labels) + len(labels.attrs.get("set_aside") or [])
+    rows = {problem: int((where["problem"] == problem).sum()) for problem in PROBLEMS}
+    # An outline that several rows have overlaps in each of them, though its pairs are listed once.
+    rows["overlapping"] = int(np.isin(groups, groups[np.concatenate([first[real], second[real]])]).sum())
+    outlines = gpd.GeoSeries(shapes, index=positions, crs=str(grid.crs))
+    return LabelReport(total, _counts(rows, total, unknown=() if dated else ("out of date",)), where, outlines, grid)
+
+
+def overlaps(
+    polygons: np.ndarray, usable: np.ndarray, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of polygons that share ground: positions of the one, of the other, and the shared ground itself.
+
+    The polygons stay in the CRS in which they were drawn: there, and only there, do neighbours abut exactly. Polygons
+    of one of the `groups` count as one.
+
+    >>> squares = np.array([shapely.box(0, 0, 2, 2), shapely.box(1, 0, 3, 2), shapely.box(2, 0, 4, 2)])
+    >>> first, second, shared = overlaps(squares, np.ones(3, bool))
+    >>> list(zip(first.tolist(), second.tolist(), shapely.area(shared).tolist()))
+    [(0, 1, 2.0), (1, 2, 2.0)]
+    """
+    rows = np.flatnonzero(usable)
+    if groups is not None:  # a thousand copies of one outline would make half a million pairs
+        rows = rows[np.unique(groups[rows], return_index=True)[1]]
+    shapes = polygons[rows]
+    first, second = shapely.STRtree(shapes).query(shapes)
+    first, second = first[first < second], second[first < second]
+    meet = shapely.relate_pattern(shapes[first], shapes[second], _OVERLAP)
+    first, second = first[meet], second[meet]
+    shared = shapely.intersection(shapes[first], shapes[second])
+    for at in np.flatnonzero(kinds(shared) == "collection"):  # where they also touch, there are lines and points
+        parts = shapely.get_parts(shared[at])
+        shared[at] = shapely.union_all(parts[kinds(parts) == "polygon"])
+    order = np.lexsort((second, first))
+    return rows[first[order]], rows[second[order]], shared[order]
+
+
+def _counts(rows: dict[str, int], total: int, *, unknown: Collection[str]) -> pd.DataFrame:
+    numbers = pd.array([pd.NA if problem in unknown else rows[problem] for problem in PROBLEMS], dtype="Int64")
+    counts = pd.DataFrame({"rows": numbers}, index=pd.Index(PROBLEMS, name="problem"))
+    return counts.assign(share=counts["rows"] / max(total, 1), meaning=list(PROBLEMS.values()))
+
+
+def _outlines(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which outline each row has, numbered, and how many rows have it; where a ring begins does not matter."""
+    keys = shapely.to_wkb(shapely.normalize(shapes))
+    groups, _ = pd.factorize(np.asarray(keys, dtype=object))
+    return groups, np.bincount(groups, minlength=1)
+
+
+class _Findings:
+    """Findings as they come, and the table they make."""
+
+    def __init__(self, ids: np.ndarray | None) -> None:
+        self.ids = ids
+        self.rows: list[tuple[Any, ...]] = []
+
+    def add(
+        self, problem: str, row: int | None, shape: Any, detail: str = "", *, other: int | None = None,
+        area_px: float = np.nan, name: Any = None,
+    ) -> None:  # fmt: skip
+        if self.ids is not None and row is not None:
+            name = self.ids[row]
+        self.rows.append((problem, row, name, detail, other, area_px, shape))
+
+    def table(self, crs: str) -> gpd.GeoDataFrame:
+        columns = ["problem", "row", "id", "detail", "other_row", "area_px", "geometry"]
+        frame = pd.DataFrame(self.rows, columns=columns)
+        frame = frame.astype({"row": "Int64", "other_row": "Int64", "area_px": "float64"})
+        frame["problem"] = pd.Categorical(frame["problem"], categories=list(PROBLEMS))
+        frame = frame.sort_values(["problem", "row", "other_row"], kind="stable", ignore_index=True)
+        return gpd.GeoDataFrame(frame.assign(problem=frame["problem"].astype(str)), geometry="geometry", crs=crs)
+
+
+def _add_notes(found: _Findings, cleaned: Cleaned, labels: gpd.GeoDataFrame, shapes: np.ndarray) -> None:
+    """What was set aside or repaired, here and now or already by the reader."""
+    at = {int(position): number for number, position in enumerate(cleaned.positions)}
+    for entry in cleaned.set_aside:
+        found.add("set aside", entry["row"], None, entry["reason"])
+    for entry in cleaned.repairs:
+        found.add("invalid", entry["row"], shapes[at[entry["row"]]], entry["what"])
+    for entry in labels.attrs.get("set_aside") or []:
+        found.add("set aside", None, None, entry["reason"], name=entry["id"])
+    repaired = labels.attrs.get("repairs") or []
+    if repaired and found.ids is not None:
+        # The reader counted the rows of the file, of which this table may be a part: only the id still tells.
+        lines = pd.Series(np.arange(len(found.ids)), index=found.ids)
+        lines = lines[~lines.index.duplicated(keep=False)]
+    for entry in repaired:
+        known = found.ids is not None and entry["id"] is not None and entry["id"] in lines.index
+        row = int(lines[entry["id"]]) if known else None
+        shape = shapes[at[row]] if row in at else None
+        found.add("invalid", row, shape, entry["what"], name=entry["id"])
+
+
+def _on_grid(shapes: np.ndarray, projected: np.ndarray, grid: GeoBox) -> np.ndarray:
+    extent = shapely.box(*bounds_of(grid))
+    shapely.prepare(extent)
+    on = np.zeros(len(shapes), dtype=bool)
+    on[projected] = shapely.intersects(extent, shapes[projected]) & ~shapely.touches(extent, shapes[projected])
+    return on
+
+
+def _out_of_date(table: gpd.GeoDataFrame, times: np.ndarray) -> list[tuple[int, str]]:
+    """Rows that hold at none of the times. A bound that is a day without a time means the whole of that day."""
+    begin, end = (_naive(table[name]) if name in table else None for name in ("valid_from", "valid_to"))
+    holds = np.zeros(len(table), dtype=bool)
+    if end is not None:
+        whole_day = end == end.astype("datetime64[D]")
+        end = np.where(whole_day, end + np.timedelta64(1, "D") - np.timedelta64(1, "ns"), end)
+    for time in times:
+        # A missing bound is an open one, and every comparison with NaT is false.
+        starts = ~(begin > time) if begin is not None else True
+        ends = ~(end < time) if end is not None else True
+        holds |= starts & ends
+    said = []
+    for row in np.flatnonzero(~holds).tolist():
+        if end is not None and end[row] < times[0]:
+            said.append((row, f"valid until {end[row].astype('datetime64[D]')}"))
+        elif begin is not None:
+            said.append((row, f"valid from {begin[row].astype('datetime64[D]')}"))
+    return said
+
+
+def _naive(column: pd.Series) -> np.ndarray:
+    """Times in UTC as numpy has them, without a zone."""
+    found = pd.to_datetime(column, utc=True).dt.tz_localize(None)
+    return found.to_numpy(dtype="datetime64[ns]")
+
+
+def _times(like: Any) -> np.ndarray:
+    coords = getattr(like, "coords", {})
+    found = [np.atleast_1d(coords[name].to_numpy()) for name in ("s1_time", "s2_time") if name in coords]
+    return np.sort(np.concatenate(found).astype("datetime64[ns]")) if found else np.array([], dtype="datetime64[ns]")
+
+
+def _finite(shapes: np.ndarray) -> np.ndarray:
+    return np.asarray(np.isfinite(shapely.bounds(shapes)).all(axis=1))
