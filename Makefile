@@ -29,11 +29,11 @@ $(VENV)/.map: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,test]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,test,bench]'
 	@touch $@
 
 demo: $(VENV)/.base  ## the main job, end to end, on the demo world: no account, no network
