@@ -81,7 +81,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.terminate()
 
 
-def test_the_quickstart_runs_in_a_browser_and_asks_nobody_outside(lab: str, chromium: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("notebook", sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb")))
+def test_it_runs_in_a_browser_and_asks_nobody_outside(notebook: str, lab: str, chromium: str, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     outside: list[str] = []
@@ -97,7 +98,7 @@ def test_the_quickstart_runs_in_a_browser_and_asks_nobody_outside(lab: str, chro
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_context(viewport={"width": 1300, "height": 1000}).new_page()
         page.route("**/*", gate)
-        page.goto(f"{lab}lab/tree/01_quickstart.ipynb?token={TOKEN}&reset")
+        page.goto(f"{lab}lab/tree/{notebook}?token={TOKEN}&reset")
         status = "()=>window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
         page.wait_for_function(f"({status})()==='idle'", timeout=90_000)
         # What the repository saved must not pass for what this run drew.
@@ -121,7 +122,7 @@ def test_the_quickstart_runs_in_a_browser_and_asks_nobody_outside(lab: str, chro
                 break
             page.wait_for_timeout(500)
         page.wait_for_timeout(1000)
-        page.screenshot(path=str(tmp_path / "quickstart.png"))
+        page.screenshot(path=str(tmp_path / f"{notebook}.png"))
         browser.close()
     assert state["errors"] == []
     assert state["done"] == state["code"] > 5
