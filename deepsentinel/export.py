@@ -19,7 +19,8 @@ from . import __version__, export_masks
 from .bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, S2_NODATA, SCL_CLASSES, sensor_of
 from .contract import TIME_OF, check_patch
 from .errors import InputError
-from .figures.masks import HEADINGS, check_masks, is_masks
+from .figures.fractions import class_names, is_fractions, positions
+from .figures.masks import HEADINGS, check_masks, is_masks, opened
 from .figures.stretch import SCL_COLOURS
 from .files import atomic_path, write_text
 
@@ -34,10 +35,14 @@ PROVENANCE = {
 NATURAL = {"B04": "red", "B03": "green", "B02": "blue"}
 
 
-def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequence[str] | None = None) -> list[Path]:
+def to_geotiff(
+    patch: xr.Dataset | xr.DataArray, folder: str | os.PathLike[str], *, bands: Sequence[str] | None = None
+) -> list[Path]:
     """Write a patch, every date of a series, or masks as cloud-optimised GeoTIFFs; the paths of the rasters written.
 
     `bands` picks variables by name; None takes every Sentinel band, SCL, the incidence angle and every layer of masks.
+    A single layer of masks (`masks.class_map`) and what `class_fractions` gives can be written too: the latter is one
+    file with a band for each class, called by its name, of which `bands` picks some by name or code.
     Each file appears whole or not at all, and one of the same name from an earlier call is replaced; dates of a series
     in the same second are told apart by a number. Beside `class_map.tif` and `conflict.tif` lie the names of the
     classes (`.tif.aux.xml`, for all of GDAL) and a style for QGIS (`.qml`), which it takes up by itself.
@@ -54,14 +59,17 @@ def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequ
     >>> [path.name for path in to_geotiff(patch, tempfile.mkdtemp())]
     ['S1.tif']
     """
+    target = Path(folder)
+    if target.suffix.lower() in (".tif", ".tiff"):
+        raise InputError(f"{str(target)!r} is a file's name; give a folder, as a patch becomes a file for each sensor.")
+    if is_fractions(patch):
+        return [_write_fractions(target / "class_fraction.tif", patch, bands)]  # type: ignore[arg-type]  # an array
+    patch = _dataset(patch)
     if any(sensor_of(str(name)) for name in patch.data_vars) or not is_masks(patch):
         check_patch(patch)
     else:
         check_masks(patch)
     names = _chosen(patch, bands)
-    target = Path(folder)
-    if target.suffix.lower() in (".tif", ".tiff"):
-        raise InputError(f"{str(target)!r} is a file's name; give a folder, as a patch becomes a file for each sensor.")
     written = []
     for date in _dates(patch):
         held = [name for name in names if name in date.data_vars and sensor_of(name)]
@@ -79,6 +87,18 @@ def to_geotiff(patch: xr.Dataset, folder: str | os.PathLike[str], *, bands: Sequ
             _write_mask(path, patch, name)
             written.append(path)
     return written
+
+
+def _dataset(given: Any) -> xr.Dataset:
+    whole = opened(given)
+    if not hasattr(whole, "data_vars"):
+        named = f" called {given.name!r}" if getattr(given, "name", None) else ""
+        raise InputError(
+            f"A {type(given).__name__}{named} cannot be written: to_geotiff takes a patch, a series, masks, a"
+            " layer of masks, and what class_fractions gives. Some bands of a patch are written by to_geotiff(patch,"
+            " folder, bands=['VV'])."
+        )
+    return whole
 
 
 def _chosen(patch: xr.Dataset, bands: Sequence[str] | None) -> list[str]:
@@ -167,6 +187,26 @@ def _write_mask(path: Path, masks: xr.Dataset, name: str) -> None:
     _write_cog(path, masks, [layer.values], profile, describe, mean=layer.mean)
     for suffix, text in layer.beside.items():
         write_text(path.with_suffix(suffix), text)
+
+
+def _write_fractions(path: Path, shares: xr.DataArray, wanted: Sequence[Any] | None) -> Path:
+    chosen = range(shares.sizes["class"]) if wanted is None else positions(shares, wanted)
+    names, codes = class_names(shares), [int(code) for code in shares["class"].values]
+    ground = shares.isel({"class": 0}, drop=True).to_dataset(name="class_fraction")
+    missing = [name for name in ("x", "y", "spatial_ref") if name not in ground.coords]
+    if missing:
+        raise InputError(f"These fractions have no {' and '.join(missing)}, so nobody knows where they lie.")
+
+    def describe(stack: Any) -> None:
+        for index, at in enumerate(chosen, start=1):
+            stack.set_band_description(index, names[at])
+            stack.update_tags(index, CLASS=str(codes[at]))
+        stack.units = ["share"] * len(chosen)
+        stack.update_tags(TIFFTAG_SOFTWARE=f"deepsentinel {__version__}", **export_masks.fraction_tags(shares))
+
+    arrays = [np.asarray(shares[at].values, dtype="float32") for at in chosen]
+    _write_cog(path, ground, arrays, {"dtype": "float32", "nodata": None}, describe, mean=True)
+    return path
 
 
 def _write_cog(

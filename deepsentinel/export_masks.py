@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
+from .figures.credits import credit_of_legends, file_of, imaginary
 from .figures.masks import ERROR, HEADINGS, MIXED, legend_of
+from .legend import Legend
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -70,7 +71,7 @@ def layer(masks: xr.Dataset, name: str) -> Layer:
     values = np.asarray(masks[name].values)
     tags = {"LAYER": name, "RULE": masks.attrs.get("rule"), "CONFLICT_BETWEEN": masks.attrs.get("conflict_between")}
     # The folder is nobody's business but the author's.
-    tags["LABELS"] = PurePath(str(masks.attrs["labels"])).name if "labels" in masks.attrs else None
+    tags |= {"LABELS": file_of(masks) or None, "CREDIT": _credit(masks) or None}
     said = {key: str(value) for key, value in tags.items() if value is not None}
     title = str(masks[name].attrs.get("long_name", HEADINGS[name].lower()))
     if name == "class_map":
@@ -79,6 +80,30 @@ def layer(masks: xr.Dataset, name: str) -> Layer:
         return Layer(values, title, tags=said, **_legend_files(CONFLICTS, values, [code for code, _, _ in CONFLICTS]))
     nodata = {"parcel_id": 0.0, "value": np.nan, "distance": np.nan}.get(name)
     return Layer(values, title, UNITS.get(name, ""), nodata, mean=name != "parcel_id", tags=said)
+
+
+def _credit(masks: xr.Dataset) -> str:
+    """Whom the classes come from, of whichever layer: a parcel's number is the publisher's too."""
+    if imaginary(masks) or "class_map" not in masks:
+        return ""
+    return credit_of_legends([legend_of(masks)])
+
+
+def fraction_tags(shares: xr.DataArray) -> dict[str, str]:
+    """What the file of class fractions says of itself.
+
+    >>> import xarray as xr
+    >>> from deepsentinel.legend import cdl
+    >>> code = xr.Variable("class", [5], cdl().only([5]).to_attrs())
+    >>> fraction_tags(xr.DataArray(np.zeros((1, 2, 2)), {"class": code}, ("class", "y", "x")))["CREDIT"]
+    'USDA National Agricultural Statistics Service'
+    """
+    legend = Legend.from_attrs(shares["class"].attrs)
+    tags = {"LAYER": "class_fraction", "LABELS": file_of(shares)}
+    if legend is not None:
+        # Read back, the legend should be the very same one.
+        tags |= {"LEGEND": legend.to_json(), "CREDIT": "" if imaginary(shares) else credit_of_legends([legend])}
+    return {key: text for key, text in tags.items() if text}
 
 
 def _classes(masks: xr.Dataset, values: np.ndarray, title: str, tags: dict[str, str]) -> Layer:

@@ -7,7 +7,7 @@ that nobody can use (no geometry, a coordinate that is not a number, no class) i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,7 @@ import shapely
 
 from .errors import InputError
 
-__all__ = ["Cleaned", "clean", "kinds"]
+__all__ = ["Cleaned", "SetAside", "clean", "kinds"]
 
 Kind = Literal["polygon", "line", "point"]
 
@@ -48,6 +48,28 @@ class Cleaned:
     """`row`, `id`, `reason` and the `wkt` of rows that are not in `table` (of the first thousand, None beyond)."""
     warnings: list[str] = field(default_factory=list)
     """The same in a sentence each, for whoever tells the user."""
+
+
+class SetAside(list[dict[str, Any]]):
+    """Rows that are in no mask, as `attrs["set_aside"]` of a table lists them, and the rows themselves.
+
+    To everybody else it is a list of what JSON can hold. pandas copies the attributes with every step, and rows by the
+    hundred thousand are not for that: a copy of this is the same object, so nothing in it may be changed.
+    """
+
+    def __init__(self, told: Iterable[dict[str, Any]] = (), rows: Iterable[gpd.GeoDataFrame] = ()) -> None:
+        super().__init__(told)
+        self.rows = tuple(rows)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SetAside:
+        return self
+
+    @classmethod
+    def joined(cls, *parts: list[dict[str, Any]] | None) -> SetAside:
+        """What is in all of these lists, of which some may be plain ones."""
+        given = [part for part in parts if part]
+        rows = [piece for part in given if isinstance(part, SetAside) for piece in part.rows]
+        return cls([entry for part in given for entry in part], rows)
 
 
 def kinds(geometries: Any) -> np.ndarray:
@@ -103,8 +125,7 @@ def clean(
     for row in np.flatnonzero(~valid & (reasons == "")):
         done[row] = "; ".join(filter(None, (done[row], _fault(shapes[row]))))
         kind = kinds([shapes[row]])[0]
-        # The rings say what was meant; the line work alone would turn a ring drawn twice into nothing.
-        shapes[row] = shapely.make_valid(shapes[row], method="structure", keep_collapsed=False)
+        shapes[row] = _rebuilt(shapes[row])
         if shapely.is_empty(shapes[row]):
             reasons[row] = f"a {kind} without {'area' if kind == 'polygon' else 'length'}"
     is_kind = kinds(shapes)
@@ -174,6 +195,13 @@ def _missing(column: pd.Series, name: str) -> tuple[np.ndarray, np.ndarray]:
         why[infinite] = f"{name} is infinite"
         missing = missing | infinite
     return missing, why
+
+
+def _rebuilt(shape: Any) -> Any:
+    # The rings say what was meant; the line work alone would turn a ring drawn twice into nothing.
+    valid = shapely.make_valid(shape, method="structure", keep_collapsed=False)
+    # GEOS may leave parts that share an edge.
+    return valid if shapely.is_valid(valid) else shapely.union_all(shapely.get_parts(valid))
 
 
 def _uncollected(collection: Any) -> tuple[Any, str]:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 # Resolutions and pixel sizes come as decimal fractions, which binary ones only come near.
 SIZE_TOLERANCE = 1e-6
+# Pixels are evenly spaced if none of their middles is further off than this share of a pixel: coordinates in files may
+# be float32, and a row that was left out is off by a whole one.
+SPACING_TOLERANCE = 0.1
+# A projection whose metres are off by less than this is one to measure with, and they are taken as metres.
+SURVEY_TOLERANCE = 0.01
 
 _DIMS = (("y", "x"), ("latitude", "longitude"), ("lat", "lon"))
 
@@ -68,6 +73,7 @@ def _grid_of_coords(like: Any) -> GeoBox:
             raise InputError(
                 f"like= has one pixel along {name}, which tells no pixel size; two are needed, or a GeoTransform."
             )
+        _check_spacing(name, centres)
         in_file = written[5 if at == 3 else 1] if len(written) == 6 else 0.0
         step = (centres[-1] - centres[0]) / (len(centres) - 1) if len(centres) > 1 else in_file
         # 1 / 3 of a degree, summed up, is no longer 1 / 3: the number that was written down is the better one.
@@ -80,6 +86,19 @@ def _grid_of_coords(like: Any) -> GeoBox:
         steps.append(step)
         sizes.append(len(centres))
     return GeoBox((sizes[0], sizes[1]), Affine(steps[1], 0, corner[1], 0, steps[0], corner[0]), wkt)
+
+
+def _check_spacing(name: str, centres: np.ndarray) -> None:
+    if len(centres) < 3:
+        return
+    even = np.linspace(centres[0], centres[-1], len(centres))
+    step = abs(centres[-1] - centres[0]) / (len(centres) - 1)
+    if not np.abs(centres - even).max() <= SPACING_TOLERANCE * step:
+        raise InputError(
+            f"The coordinate {name} of like= is not evenly spaced, so its pixels are no grid: its steps go from"
+            f" {np.diff(centres).min():g} to {np.diff(centres).max():g}. Choose pixels with a slice, such as"
+            f" isel({name}=slice(0, 100)), or resample it first."
+        )
 
 
 def refined(geobox: GeoBox, resolution: float | None) -> GeoBox:
@@ -135,7 +154,7 @@ def grid_coords(geobox: GeoBox, like: Any = None) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _crs_attrs(crs: str) -> dict[str, Any]:
-    cf = pyproj.CRS.from_user_input(crs).to_cf()
+    cf = _crs(crs).to_cf()
     return {**cf, "spatial_ref": cf["crs_wkt"]}
 
 
@@ -153,26 +172,77 @@ def variable(dims: str | tuple[str, ...], values: np.ndarray, attrs: Mapping[str
 def metres_per_unit(geobox: GeoBox) -> tuple[float, float]:
     """Metres in one unit of the grid's CRS along x and along y, in the middle of the grid.
 
-    >>> metres_per_unit(GeoBox.from_bbox((0, 0, 40, 20), "EPSG:32631", resolution=10))
+    Projections that are made for measuring, such as UTM, are off by less than a hundredth, and their metres are taken
+    as metres. Those of a web map (EPSG:3857) are half as long in Stockholm as they are on the equator.
+
+    >>> metres_per_unit(GeoBox.from_bbox((500000, 0, 500040, 20), "EPSG:32631", resolution=10))
     (1.0, 1.0)
+    >>> stockholm = GeoBox.from_bbox((2e6, 8.25e6, 2.01e6, 8.26e6), "EPSG:3857", resolution=10)
+    >>> [round(length, 2) for length in metres_per_unit(stockholm)]
+    [0.51, 0.51]
     """
     crs = crs_of(geobox)
-    if crs.is_projected:
-        unit_m = float(crs.axis_info[0].unit_conversion_factor)
-        return unit_m, unit_m
+    unit_m = float(crs.axis_info[0].unit_conversion_factor) if crs.is_projected else None
     left, bottom, right, top = bounds_of(geobox)
-    lon, lat, geod = (left + right) / 2, (bottom + top) / 2, pyproj.Geod(ellps="WGS84")
-    # Over a thousandth of a degree, where a parallel is straight enough.
-    along_x = geod.inv(lon - 5e-4, lat, lon + 5e-4, lat)[2]
-    along_y = geod.inv(lon, lat - 5e-4, lon, lat + 5e-4)[2]
-    return along_x * 1000, along_y * 1000
+    x, y = (left + right) / 2, (bottom + top) / 2
+    # So short that a parallel is straight, and long enough for the last digits of coordinates to be nothing.
+    half = 5e-4 if unit_m is None else 500 / unit_m
+    lon, lat = transformer(crs, "EPSG:4326").transform(
+        np.array([x - half, x + half, x, x]), np.array([y, y, y - half, y + half])
+    )
+    if unit_m is not None and not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return unit_m, unit_m
+    lengths_m = pyproj.Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2]
+    along_x, along_y = (float(length) / (2 * half) for length in lengths_m)
+    if unit_m is not None and max(abs(along_x / unit_m - 1), abs(along_y / unit_m - 1)) < SURVEY_TOLERANCE:
+        return unit_m, unit_m
+    return along_x, along_y
 
 
 def crs_of(geobox: GeoBox) -> pyproj.CRS:
     """The CRS of a grid, as pyproj knows it."""
     if geobox.crs is None:
         raise InputError("The grid has no CRS, so nobody knows where it lies; give it crs='EPSG:...'.")
-    return pyproj.CRS(geobox.crs.to_wkt())
+    return _crs(geobox.crs.to_wkt())
+
+
+@lru_cache(maxsize=256)
+def _crs(text: str) -> pyproj.CRS:
+    return pyproj.CRS.from_user_input(text)
+
+
+def transformer(start: pyproj.CRS | str, end: pyproj.CRS | str) -> pyproj.Transformer:
+    """The way of x, y from one CRS to another; PROJ takes 20 ms to look for one, and windows need it by the thousand.
+
+    >>> x, y = transformer("EPSG:4326", "EPSG:32631").transform(3.0, 0.0)
+    >>> round(x), round(y)
+    (500000, 0)
+    """
+    return _transformer(_text(start), _text(end))
+
+
+def same_crs(one: pyproj.CRS | str, other: pyproj.CRS | str) -> bool:
+    """Whether coordinates are the same in both; the order of the axes is no matter, as they are x, y in every table.
+
+    >>> same_crs("EPSG:4326", "OGC:CRS84"), same_crs("EPSG:4326", "EPSG:4258")
+    (True, False)
+    """
+    return _same_crs(_text(one), _text(other))
+
+
+def _text(crs: pyproj.CRS | str) -> str:
+    # What it was made from: to hash a CRS itself writes its WKT each time.
+    return crs if isinstance(crs, str) else crs.srs
+
+
+@lru_cache(maxsize=256)
+def _transformer(start: str, end: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(_crs(start), _crs(end), always_xy=True)
+
+
+@lru_cache(maxsize=256)
+def _same_crs(one: str, other: str) -> bool:
+    return bool(_crs(one).equals(_crs(other), ignore_axis_order=True))
 
 
 def bounds_of(geobox: GeoBox) -> tuple[float, float, float, float]:

@@ -7,9 +7,12 @@ codes are separated by `|`.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .errors import InputError
 from .legend_class import BACKGROUND as BACKGROUND
@@ -18,6 +21,9 @@ from .legend_class import LegendClass as LegendClass
 from .legend_class import distinct_colors as distinct_colors
 from .legend_class import mean_color
 from .legend_class import recode as recode
+
+LegendLike = Legend | str | Mapping[int, str] | Mapping[str, int] | Sequence[str]
+"""What `legend=` takes wherever there is one; see `as_legend`."""
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -151,6 +157,74 @@ def by_name(name: str) -> Legend:
     if name not in _NAMED:
         raise InputError(f"There is no legend called {name!r}; there are {', '.join(named())}.")
     return _NAMED[name]()
+
+
+def as_legend(given: LegendLike | None, *, name: str = "classes") -> Legend | None:
+    """A legend from what people have: one already, the name of a published one, codes and names, or names in order.
+
+    A dict may tell the name of each code or the code of each name; a list numbers its texts from 1 in the order in
+    which they stand. None stays None.
+
+    >>> as_legend(["wheat", "barley"]).names, as_legend({7: "wheat"}) == as_legend({"wheat": 7})
+    ({1: 'wheat', 2: 'barley'}, True)
+    >>> as_legend("worldcover")[50].name
+    'Built-up'
+    """
+    if given is None or isinstance(given, Legend):
+        return given
+    if isinstance(given, str):
+        return Legend.from_json(given) if given.lstrip().startswith("{") else by_name(given)
+    if isinstance(given, Mapping):
+        pairs: list[tuple[Any, Any]] = list(given.items())
+        if pairs and all(_is_code(value) and isinstance(key, str) for key, value in pairs):
+            pairs = [(code, text) for text, code in pairs]
+    else:
+        pairs = list(enumerate(given, start=1)) if isinstance(given, Sequence) else []
+    wrong = [(code, text) for code, text in pairs if not (_is_code(code) and isinstance(text, str) and text.strip())]
+    if not pairs or wrong:
+        what = f"it holds {wrong[0]!r}" if wrong else f"it is {'empty' if given == type(given)() else type(given)}"
+        raise InputError(
+            f"legend= is no legend: {what}. Give a Legend, the name of a published one ({', '.join(named()[:4])} ..),"
+            " {1: 'wheat', 2: 'barley'}, {'wheat': 1, 'barley': 2} or ['wheat', 'barley']."
+        )
+    codes = [int(code) for code, _ in pairs]
+    texts = [text.strip() for _, text in pairs]
+    if twice := [text for text in texts if texts.count(text) > 1]:
+        raise InputError(f"legend= has {twice[0]!r} twice; each class needs a name of its own.")
+    if twice_coded := [code for code in codes if codes.count(code) > 1]:
+        raise InputError(f"legend= has code {twice_coded[0]} twice; each class needs its own.")
+    return of_names(dict(zip(codes, texts, strict=True)), name=name)
+
+
+def _is_code(given: Any) -> bool:
+    return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+
+
+def of_names(names: Mapping[int, str], *, name: str = "classes") -> Legend:
+    """A legend of codes and their names, in the order given; colours are those of a published legend with all of them.
+
+    >>> of_names({312: "Coniferous forest"}).colors, of_names({1: "reed"}).name
+    ({312: '#00a600'}, 'classes')
+    """
+    known = published(names)
+    colors = [known[code].color for code in names] if known is not None else distinct_colors(len(names))
+    rows = zip(names, names.values(), colors, strict=True)
+    return Legend(name, tuple(LegendClass(*row) for row in rows))
+
+
+def published(names: Mapping[int, str]) -> Legend | None:
+    """The published legend, at the level, that has all of these codes under these names; None where there is none.
+
+    >>> published({2: "Agricultural areas"}).name, published({2: "agriculture"})
+    ('corine', None)
+    """
+    for name in named() if names else ():
+        legend: Legend | None = by_name(name)
+        while legend is not None:
+            if names.items() <= legend.names.items():
+                return legend
+            legend = legend.coarser
+    return None
 
 
 def source_codes(name: str, column: str) -> dict[str, int]:

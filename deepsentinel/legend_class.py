@@ -263,10 +263,12 @@ class Legend:
     def of_texts(cls, texts: Iterable[Any], *, name: str = "classes") -> Legend:
         """A legend for classes that are texts, numbered from 1 in their sorted order; missing ones are left out.
 
-        >>> Legend.of_texts(["reed", "alder", "reed", None]).names
+        Blanks around a text do not count, and a text of nothing else is missing.
+
+        >>> Legend.of_texts(["reed", "alder", "reed ", None]).names
         {1: 'alder', 2: 'reed'}
         """
-        found = sorted({str(text) for text in texts if not _missing(text)})
+        found = sorted({str(text).strip() for text in texts if not _missing(text)} - {""})
         rows = zip(range(1, len(found) + 1), found, distinct_colors(len(found)), strict=True)
         return cls(name, tuple(LegendClass(*row) for row in rows))
 
@@ -351,7 +353,8 @@ def _word(name: str) -> str:
 
 
 def _missing(text: Any) -> bool:
-    return text is None or text != text or str(text) == "<NA>"
+    # pandas' NA is equal to nothing and unequal to nothing, so it is known by its text.
+    return text is None or str(text) == "<NA>" or text != text
 
 
 def _listed(codes: Iterable[Any], s: str = "") -> str:

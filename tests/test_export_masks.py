@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from test_figures_masks import make_masks
 
 from deepsentinel.errors import InputError
 from deepsentinel.export import to_geotiff
-from deepsentinel.legend import Legend, corine
+from deepsentinel.legend import Legend, by_name, corine, named
 
 COLOUR_MAP = 320
 SHAPE = (150, 130)
@@ -174,3 +175,70 @@ def test_what_is_no_layer_or_lies_nowhere_is_refused(tmp_path):
         to_geotiff(make_masks(), tmp_path, bands=["B02"])
     with pytest.raises(InputError, match="no spatial_ref"):
         to_geotiff(make_masks().drop_vars("spatial_ref"), tmp_path)
+
+
+# -- single layers, fractions and credits ------------------------------------------------------------------------------
+
+
+def fractions(codes=(112, 211, 312)) -> xr.DataArray:
+    legend = corine().only(codes)
+    rng = np.random.default_rng(3)
+    grid = factories.with_grid({"f": (("y", "x"), np.zeros(SHAPE))}, factories.grid(SHAPE))
+    coords = {
+        "class": ("class", np.array(codes, "int32"), legend.to_attrs()),
+        "class_name": ("class", [legend[code].name for code in codes]),
+        **{name: grid.coords[name] for name in ("y", "x", "spatial_ref")},
+    }
+    values = rng.random((len(codes), *SHAPE), dtype="float32") / len(codes)
+    return xr.DataArray(values, coords, ("class", "y", "x"), "class_fraction")
+
+
+def test_a_layer_by_itself_is_written_as_from_its_masks(masks, written, tmp_path):
+    for name in written:
+        (path,) = to_geotiff(masks[name], tmp_path)
+        assert path.name == f"{name}.tif"
+        with rasterio.open(path) as alone, rasterio.open(written[name]) as whole:
+            np.testing.assert_array_equal(alone.read(1), whole.read(1))
+            assert (alone.transform, alone.crs) == (whole.transform, whole.crs)
+            np.testing.assert_equal(alone.nodata, whole.nodata)
+    assert (tmp_path / "class_map.qml").read_text() == written["class_map"].with_suffix(".qml").read_text()
+
+
+def test_fractions_are_one_file_with_a_band_for_each_class(tmp_path):
+    shares = fractions()
+    (path,) = to_geotiff(shares, tmp_path)
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read(), shares.values)
+        assert file.descriptions == tuple(shares.class_name.values)
+        assert [file.tags(band)["CLASS"] for band in file.indexes] == ["112", "211", "312"]
+        assert set(file.units) == {"share"}
+        assert file.transform[:6] == (10, 0, 575_000, 0, -10, 5_460_000)
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert Legend.from_json(file.tags()["LEGEND"]).codes == (112, 211, 312)
+        assert "European Environment Agency" in file.tags()["CREDIT"]
+    (path,) = to_geotiff(shares, tmp_path, bands=["Coniferous forest", 112])
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read(), shares.values[[2, 0]])
+    with pytest.raises(InputError, match=r"no class 999 .*112 'Discontinuous urban fabric'"):
+        to_geotiff(shares, tmp_path, bands=[999])
+    with pytest.raises(InputError, match="have no spatial_ref"):
+        to_geotiff(shares.drop_vars("spatial_ref"), tmp_path)
+
+
+def test_what_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"A DataArray called 'VV' cannot be written: .* bands="):
+        to_geotiff(factories.make_patch()["VV"], tmp_path)
+
+
+def test_every_known_legend_is_credited_and_the_demo_world_is_not(tmp_path):
+    for name in [*named(), "osm"]:
+        legend = dataclasses.replace(corine(), name="osm") if name == "osm" else by_name(name)
+        masks = make_masks(codes=legend.codes[-2:], legend=legend)
+        path = to_geotiff(masks, tmp_path / name)[0]
+        with rasterio.open(path) as file:
+            credit = file.tags()["CREDIT"]
+        assert len(credit) > 10
+        assert (credit == "© OpenStreetMap contributors") == (name == "osm")
+    demo = make_masks().assign_attrs(labels="/cache/demo/seed0/vectors/corine.gpkg")
+    with rasterio.open(to_geotiff(demo, tmp_path / "demo")[0]) as file:
+        assert "CREDIT" not in file.tags()

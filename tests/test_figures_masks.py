@@ -158,7 +158,7 @@ def test_masks_show_classes_coverage_and_conflict():
     assert len(panels(fig)) == 3
     said = texts(fig)
     for wanted in (
-        "3 classes cover 88 % of the ground",
+        "3 classes cover 88 % of the pixels",
         "3 polygons   ·   2.1 % of the pixels are mixed, 0.07 % are claimed twice",
         "Classes",
         "Coverage",
@@ -166,7 +166,7 @@ def test_masks_show_classes_coverage_and_conflict():
         "Coniferous forest",
         "33.3 %",
         "no label",
-        "Classes (CORINE Land Cover) and their share of the ground",
+        "Classes (CORINE Land Cover) and their share of the pixels",
         "© European Union, Copernicus Land Monitoring Service, European Environment Agency",
         "N",
     ):
@@ -308,7 +308,7 @@ def test_a_report_maps_its_findings_and_counts_them():
     report = faulty_report()
     fig = ds.show(report)
     said = texts(fig)
-    assert "6 of 13 labels have a problem, 1 lies outside" in said
+    assert "5 of 13 labels have a problem; 1 is smaller than a pixel, 1 lies outside" in said
     assert {"set aside", "invalid", "duplicated", "overlapping", "smaller than a pixel", "outside"} <= set(said)
     assert said.count("2") == 2  # two duplicates, two that overlap
     assert "not checked" in said

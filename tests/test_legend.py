@@ -15,6 +15,7 @@ from deepsentinel.errors import InputError
 from deepsentinel.legend import (
     Legend,
     LegendClass,
+    as_legend,
     bigearthnet19,
     by_name,
     cdl,
@@ -25,6 +26,7 @@ from deepsentinel.legend import (
     ice_concentration,
     ice_stage,
     named,
+    published,
     recode,
     source_codes,
     worldcover,
@@ -257,3 +259,34 @@ def test_recode_matches_a_loop() -> None:
 def test_what_is_no_legend_is_refused_with_a_reason(make: object, match: str) -> None:
     with pytest.raises(InputError, match=match):
         make()  # type: ignore[operator]
+
+
+def test_texts_are_numbered_without_the_blanks_around_them() -> None:
+    assert Legend.of_texts([" reed", "reed", "", "  ", None, float("nan"), "alder "]).names == {1: "alder", 2: "reed"}
+
+
+def test_a_legend_is_known_by_its_codes_and_names_at_any_level() -> None:
+    for name in named():
+        legend: Legend | None = by_name(name)
+        while legend is not None:
+            found = published(legend.names)
+            assert found is not None
+            assert legend.names.items() <= found.names.items()
+            legend = legend.coarser
+    assert published({311: "Broad-leaved forest", 12: "Forests"}) is None, "of two levels"
+    assert published({311: "Coniferous forest"}) is None, "another's name"
+    assert published({}) is None
+
+
+def test_colours_come_from_a_published_legend_only_if_it_has_all_of_them() -> None:
+    some = {50: "Built-up", 10: "Tree cover"}
+    legend = as_legend(some)
+    assert legend is not None
+    assert legend.codes == (50, 10)
+    assert legend.colors == {code: worldcover()[code].color for code in some}
+    other = as_legend({**some, 11: "Hedges"})
+    assert other is not None
+    assert len(set(other.colors.values())) == 3
+    assert as_legend(None) is None
+    assert as_legend(other) is other
+    assert as_legend(other.to_json()) == other

@@ -7,7 +7,6 @@ of the same ground stand side by side (a patch, its masks at 10 m, and those at 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,14 @@ import numpy as np
 from deepsentinel.errors import InputError
 from deepsentinel.legend import Legend
 
-from . import slides
+from . import credits, slides
 from .panels import Panel
 from .sheets import ClassTable, Colour
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_Class = tuple[tuple[str, int], int]
+_Class = tuple[int, str]
 HEADINGS: Mapping[str, str] = {
     "class_map": "Classes",
     "value": "Values",
@@ -33,7 +32,7 @@ HEADINGS: Mapping[str, str] = {
     "overlap": "Overlap",
 }
 """The layers of a mask that can be drawn, and what stands above each."""
-DEFAULT_PANELS = ("class_map", "value", "coverage", "conflict")
+DEFAULT_PANELS = ("class_map", "value", "coverage", "conflict", "distance", "overlap")
 MIXED, ERROR = (0, 114, 178), (213, 94, 0)  # blue and vermilion of Okabe and Ito: apart for every colour vision
 LISTED = 12
 """Classes with a line of their own in the legend; the rest share one."""
@@ -43,19 +42,6 @@ NEUTRAL = (236, 238, 240)
 PANEL_MAX_PX = 1000
 # Finer than this, a conflict in one pixel would be lost between the dots of a screen.
 CONFLICT_MAX_PX = 500
-# What a legend's name stands for on a page, and whom its classes come from.
-TITLES: Mapping[str, str] = {
-    "corine": "CORINE Land Cover",
-    "worldcover": "ESA WorldCover",
-    "dynamic_world": "Dynamic World",
-    "cdl": "Cropland Data Layer",
-}
-CREDITS: Mapping[str, str] = {
-    "corine": "© European Union, Copernicus Land Monitoring Service, European Environment Agency",
-    "worldcover": "© ESA WorldCover project, contains modified Copernicus Sentinel data",
-    "osm": "© OpenStreetMap contributors",
-    "cdl": "USDA National Agricultural Statistics Service",
-}
 
 
 def is_masks(obj: Any) -> bool:
@@ -79,6 +65,36 @@ def default_layers(masks: xr.Dataset) -> list[str]:
     return [name for name in DEFAULT_PANELS if name in held] or held
 
 
+def opened(obj: Any) -> Any:
+    """One layer of a mask as a Dataset of this layer; anything else as it is.
+
+    >>> import xarray as xr
+    >>> layer = xr.DataArray(np.zeros((2, 2), "uint8"), dims=("y", "x"), name="conflict")
+    >>> list(opened(layer).data_vars), opened("a word")
+    (['conflict'], 'a word')
+    """
+    if not hasattr(obj, "to_dataset") or hasattr(obj, "data_vars") or obj.dims != ("y", "x"):
+        return obj
+    if obj.name in HEADINGS:
+        return obj.to_dataset()
+    # A class map under another name is known by its legend.
+    is_classes = obj.dtype.kind in "iub" and Legend.from_attrs(obj.attrs) is not None
+    return obj.to_dataset(name="class_map") if is_classes else obj
+
+
+def heading(masks: xr.Dataset, name: str) -> str:
+    """What stands above a layer; values are called by their column, where the mask tells it.
+
+    >>> import xarray as xr
+    >>> layer = xr.DataArray(np.zeros((2, 2)), dims=("y", "x"), name="value", attrs={"column": "yield_t_ha"})
+    >>> heading(opened(layer), "value"), heading(opened(layer), "overlap")
+    ('Values of yield_t_ha', 'Overlap')
+    """
+    told = masks[name].attrs if name in masks else {}
+    column = told.get("column", told.get("long_name", "value")) if name == "value" else "value"
+    return HEADINGS[name] if column == "value" else f"Values of {column}"
+
+
 def mask_panel(masks: xr.Dataset, name: str) -> Panel:
     """One layer of a mask with all that its legend needs.
 
@@ -99,7 +115,7 @@ def mask_panel(masks: xr.Dataset, name: str) -> Panel:
     known = labelled(small) & np.isfinite(values)
     low, high, unit, scale, note = _range(name, values[known])
     rgb = _scaled(np.where(known, values, low), low, high, scale)
-    return Panel(name, "", HEADINGS[name], rgb, known, bar=(low, high, unit), scale=scale, notes=(note,))
+    return Panel(name, "", heading(masks, name), rgb, known, bar=(low, high, unit), scale=scale, notes=(note,))
 
 
 def class_table(several: Sequence[xr.Dataset], *, imaginary: bool = False) -> ClassTable:
@@ -113,42 +129,37 @@ def class_table(several: Sequence[xr.Dataset], *, imaginary: bool = False) -> Cl
     [('50.0 %', '1'), ('25.0 %', '2'), ('25.0 %', 'no label')]
     """
     legends = [legend_of(each) for each in several]
-    # One code may mean two things in two legends, so a class is a legend's name, its level and the code.
-    kinds = [(legend.name, legend.level) for legend in legends]
+    # One code may mean two things in two legends, so a class is its code and its name.
+    known = [set(legend.names.items()) for legend in legends]
     counts: list[dict[_Class, float]] = []
-    names: dict[_Class, str] = {}
     colours: dict[_Class, Colour] = {}
-    for each, legend, kind in zip(several, legends, kinds, strict=True):
+    for each, legend in zip(several, legends, strict=True):
         codes, numbers = np.unique(each["class_map"].values[labelled(each)], return_counts=True)
-        counts.append({(kind, int(code)): n / each["class_map"].size for code, n in zip(codes, numbers, strict=True)})
-        names |= {(kind, code): text for code, text in legend.names.items()}
-        colours |= {(kind, code): entry[:3] for code, entry in legend.color_table().items()}
+        names, size = legend.names, each["class_map"].size
+        counts.append({(int(code), names[int(code)]): n / size for code, n in zip(codes, numbers, strict=True)})
+        colours = {(code, names[code]): entry[:3] for code, entry in legend.color_table().items()} | colours
 
     def shares(classes: Sequence[_Class]) -> str:
         """Of each map; nothing where its legend knows none of the classes."""
-        known = {kind for kind, _ in classes}
         return _percents(
-            sum(count.get(c, 0.0) for c in classes) if kind in known else None
-            for count, kind in zip(counts, kinds, strict=True)
+            sum(count.get(c, 0.0) for c in classes) if own & set(classes) else None
+            for count, own in zip(counts, known, strict=True)
         )
 
     order = sorted({c for count in counts for c in count}, key=lambda c: (-sum(n.get(c, 0) for n in counts), c))
     # A single class beyond the listed ones may as well have that line for itself.
     shown = order if len(order) <= LISTED + 1 else order[:LISTED]
     rest = order[len(shown) :]
-    rows: list[tuple[tuple[Colour, ...], str, str]] = [((colours[c],), shares([c]), names[c]) for c in shown]
+    rows: list[tuple[tuple[Colour, ...], str, str]] = [((colours[c],), shares([c]), c[1]) for c in shown]
     if rest:
         rows.append((tuple(colours[c] for c in rest[:6]), shares(rest), f"{len(rest)} smaller classes"))
     if not all(labelled(each).all() for each in several):
         rows.append(((), _percents(1 - sum(count.values()) for count in counts), "no label"))
-    told = list(dict.fromkeys(name for name, _ in kinds))
-    credit = "" if imaginary else "; ".join(CREDITS[name] for name in told if name in CREDITS)
-    titles = ", ".join(TITLES.get(name, name) for name in told if name not in ("classes", "flags", "ground_truth"))
+    credit = "" if imaginary else credits.credit_of_legends(legends)
+    titles = ", ".join(dict.fromkeys(filter(None, map(credits.title_of, legends))))
     kind_words = f" ({titles})" if titles else ""
-    at = " / ".join(f"{slides.metres_per_px(each)[1]:.3g} m" for each in several) if len(several) > 1 else ""
-    return ClassTable(
-        f"Classes{kind_words} and their share of the ground{f' at {at}' if at else ''}", tuple(rows), credit
-    )
+    at = f", {' / '.join(credits.told_apart(several, legends))}" if len(several) > 1 else ""
+    return ClassTable(f"Classes{kind_words} and their share of the pixels{at}", tuple(rows), credit)
 
 
 def masks_headline(masks: xr.Dataset) -> str:
@@ -156,16 +167,16 @@ def masks_headline(masks: xr.Dataset) -> str:
 
     >>> import xarray as xr
     >>> masks_headline(xr.Dataset({"class_map": (("y", "x"), np.array([[1, 1], [2, 0]], "uint8"))}))
-    '2 classes cover 75 % of the ground'
+    '2 classes cover 75 % of the pixels'
     """
     known = labelled(masks)
     share = _percent(float(known.mean()))
     if "class_map" in masks:
         count = np.unique(masks["class_map"].values[known]).size
-        return f"{count} class{'' if count == 1 else 'es'} cover{'s' if count == 1 else ''} {share} of the ground"
+        return f"{slides.counted(count, 'class')} cover{'s' if count == 1 else ''} {share} of the pixels"
     if "value" in masks:
-        return f"Values for {share} of the ground"
-    return f"Labels cover {share} of the ground"
+        return f"{heading(masks, 'value')} for {share} of the pixels"
+    return f"Labels cover {share} of the pixels"
 
 
 def masks_subtitle(several: Sequence[xr.Dataset]) -> str:
@@ -344,31 +355,6 @@ def _rule(masks: xr.Dataset) -> tuple[str, ...]:
         "centre": "of the polygon that holds the pixel's centre",
     }
     return (words[rule],) if rule in words else ()
-
-
-def page_credit(masks: xr.Dataset) -> str:
-    """Where the labels came from, in a few words.
-
-    >>> import xarray as xr
-    >>> page_credit(xr.Dataset(attrs={"labels": "/data/fr_rpg_2022.gpkg"}))
-    'Labels from fr_rpg_2022.gpkg · deepsentinel'
-    """
-    if imaginary(masks):
-        return slides.credit_of({"source": "demo"}, [])
-    name = PurePath(str(masks.attrs.get("labels", ""))).name
-    return f"Labels from {name} · deepsentinel" if name else "deepsentinel"
-
-
-def imaginary(each: xr.Dataset) -> bool:
-    """Whether a patch or a mask shows the demo world, for which nobody else deserves credit.
-
-    >>> import xarray as xr
-    >>> imaginary(xr.Dataset(attrs={"source": "demo"}))
-    True
-    """
-    # Labels do not tell; but those of the demo world lie in a folder of their own in its cache.
-    folders = PurePath(str(each.attrs.get("labels", ""))).parts[:-1]
-    return each.attrs.get("source") == "demo" or (folders[-1:] == ("vectors",) and "demo" in folders)
 
 
 def check_masks(masks: xr.Dataset) -> None:

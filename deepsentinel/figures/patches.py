@@ -1,8 +1,10 @@
 """`show`: a figure worth a slide, of anything this package hands out.
 
-A figure says by itself what it shows: which sensor, when, where, how large, which bands, whose data. Patches and their
-masks are drawn here, series in `strips.py`, tables and areas in `timelines.py`, reports on labels in `reports.py`; the
-page and its marks are in `slides.py` and `sheets.py`, the colours in `stretch.py` and `masks.py`.
+A figure says by itself what it shows: which sensor, when, where, how large, which bands, whose data. Patches, their
+masks and maps of embeddings are drawn here, series in `strips.py`, tables and areas in `timelines.py`, labels in
+`labels.py`, class fractions and objects in `fractions.py` and `objects.py`, reports on labels in `reports.py`, those of
+probes in `probes.py`; the pages and their marks are in `slides.py`, `sheets.py` and `listing.py`, the colours in
+`stretch.py`, `masks.py` and `embeddings.py`, whom to credit in `credits.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from deepsentinel.bands import S1_BANDS, sensor_of
 from deepsentinel.contract import check_patch
 from deepsentinel.errors import InputError
 
-from . import masks
+from . import credits, embeddings, fractions, masks
 from .panels import Panel, default_panels, panel
 from .sheets import sheet
 from .slides import apart, credit_of, day_words, metres_per_px, minute, place, time_of, years_of
@@ -29,14 +31,19 @@ if TYPE_CHECKING:
 
 SHOWS = (
     "a patch (four panels)",
-    "masks, by themselves or merged into a patch (classes, coverage, conflicts)",
-    "a list of patches and masks of the same ground (side by side)",
+    "labels from read_labels, or any GeoDataFrame with a column ground_truth (by class, with shares of the area)",
+    "masks, one layer of them, or masks merged into a patch (classes, coverage, conflicts)",
+    "class fractions (the largest classes), and objects from boxes (their boxes and pixels)",
+    "a dense embedding (its principal components), and clusters, likeness and change made of it",
+    "a list of patches, masks and such maps of the same ground (side by side)",
+    "a list of a patch, more of the above, and the results of a query (marked, with a piece of the patch around each)",
     "a series (a strip of dates for each sensor)",
     "a scenes table (what there is, and how cloudy)",
     "a pairs table (what goes with what, and the gaps)",
     "a match rate (how many dates have a partner)",
     "parcel sizes (which window holds them)",
     "a label report (what is wrong, and where)",
+    "a probe report (what an embedding tells apart, beside its controls)",
     "an area, a box or geometry in degrees, or a GeoBox (its outline and size)",
 )
 # More pixels than this on a side are not visible in a panel, and slow the drawing down.
@@ -45,12 +52,13 @@ STYLE_GROUPS = frozenset({"axes", "figure", "font", "hatch", "lines", "patch", "
 
 
 def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = None, max_dates: int = 10) -> Figure:
-    """A figure of a patch, masks, a series, a table, a report or an area. Save it with `figure.savefig("a.png")`.
+    """A figure of a patch, masks, an embedding, a series, a table, a report or an area; `figure.savefig("a.png")`.
 
     `panels` (patch, masks, series) picks what is drawn: "natural", "false", "swir", "s1", the name of any band ("VV",
     "B08", "SCL", "angle") in grey or in its classes, or a layer of the masks ("class_map", "conflict", "coverage",
-    "parcel_id", "distance", "overlap"). A list of Datasets of the same ground, such as `[patch, masks, finer]`, is
-    drawn side by side. `title` replaces the headline. `max_dates` bounds the pictures in a strip of a series.
+    "parcel_id", "distance", "overlap"). A list of the same ground, such as `[patch, masks, finer]` or `[patch, z]` with
+    a dense embedding, is drawn side by side; with the results of a query in it (`[patch, index.query(...)]`) the best
+    ones are marked. `title` replaces the headline. `max_dates` bounds the pictures in a strip of a series.
 
     >>> import numpy as np, xarray as xr
     >>> from pyproj import CRS
@@ -63,10 +71,13 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
     >>> type(show(patch)).__mro__[1].__name__
     'Figure'
     """
-    if isinstance(obj, (tuple, list)) and obj and all(hasattr(each, "data_vars") for each in obj):
-        pass
+    obj = _whole(obj)
+    if isinstance(obj, (tuple, list)) and obj and all(_has_place(each) for each in obj):
+        obj = [embeddings.as_layers(each) if embeddings.is_map(each) else each for each in obj]
     elif isinstance(obj, (tuple, list, dict)):  # a box or GeoJSON, as `search` takes them
         from deepsentinel.aoi import area
+
+        _check_list(obj)
 
         obj = area(obj)
     draw, takes_panels, takes_dates = _drawer(obj)
@@ -75,7 +86,8 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
         options["panels"] = panels
     elif panels is not None:
         raise InputError(
-            f"panels= picks pictures of a patch or a series; a {type(obj).__name__} has none. Leave it out."
+            f"panels= picks pictures of a patch, masks, fractions or a series; a {type(obj).__name__} has none."
+            " Leave it out."
         )
     if takes_dates:
         if not isinstance(max_dates, int) or max_dates < 1:
@@ -91,11 +103,17 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
 
 def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     """Who draws it, and whether panels and dates mean anything to it. Types are told by what they carry: no imports."""
-    from . import reports, strips, timelines
+    from . import labels, objects, probes, reports, strips, timelines
 
     columns = {str(name) for name in getattr(obj, "columns", ())}
+    if fractions.is_fractions(obj):
+        return fractions.fractions_figure, True, False
+    if objects.is_objects(obj):
+        return objects.objects_figure, False, False
+    if labels.is_labels(obj):
+        return labels.labels_figure, False, False
     if isinstance(obj, (tuple, list)):
-        return pictures_figure, True, False
+        return (_matches if any(map(embeddings.is_matches, obj)) else pictures_figure), True, False
     if hasattr(obj, "data_vars"):
         series = {"s1_time", "s2_time"} & set(obj.dims)
         return (strips.series_figure, True, True) if series else (_one_figure, True, False)
@@ -107,13 +125,57 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
         return timelines.rate_figure, False, False
     if hasattr(obj, "outlines") and hasattr(obj, "counts"):
         return reports.report_figure, False, False
+    if hasattr(obj, "probe") and hasattr(obj, "folds"):
+        return probes.probe_figure, False, False
+    if embeddings.is_matches(obj):
+        raise InputError("Results of a query are marked on the ground that was searched: ds.show([patch, results]).")
     if hasattr(obj, "window") and hasattr(obj, "table"):
         return reports.sizes_figure, False, False
     if hasattr(obj, "affine") and hasattr(obj, "extent"):
         return timelines.grid_figure, False, False
     if (hasattr(obj, "geom_type") and not columns) or hasattr(getattr(obj, "geometry", None), "geom_type"):
         return timelines.area_figure, False, False
-    raise InputError(f"show does not know how to draw a {type(obj).__name__}. It draws: {'; '.join(SHOWS)}.")
+    raise InputError(_unknown(obj, columns))
+
+
+def _whole(obj: Any) -> Any:
+    """A layer of masks as the Dataset it came from, also in a list; any other map becomes a list of one."""
+    if isinstance(obj, (tuple, list)):
+        return [masks.opened(each) for each in obj]
+    obj = masks.opened(obj)
+    return [obj] if _is_layer(obj) else obj
+
+
+def _check_list(obj: Any) -> None:
+    """A list is of things that lie on the same ground, or four numbers; what else is in it is named."""
+    if isinstance(obj, dict) or not any(_has_place(each) or hasattr(each, "columns") for each in obj):
+        return
+    number, odd = next((number, each) for number, each in enumerate(obj, start=1) if not _has_place(each))
+    what = type(odd).__name__
+    todo = "Show it by itself."
+    if hasattr(odd, "columns") and hasattr(odd, "crs"):
+        todo = "Labels are shown by themselves, show(labels), or burnt first: show([patch, rasterize(labels, patch)])."
+    elif fractions.is_fractions(odd):
+        what, todo = "class fractions", "They are shown by themselves: show(shares)."
+    raise InputError(
+        f"A list is drawn side by side, and may hold patches, masks or layers of them, and maps of embeddings, all of"
+        f" the same ground; number {number} is of another kind ({what}). {todo}"
+    )
+
+
+def _unknown(obj: Any, columns: set[str]) -> str:
+    todo = "Give it one of these."
+    if columns:
+        todo = f"A table is known by its columns, and this one has {', '.join(sorted(columns))[:300]}."
+    return f"show does not know how to draw a {type(obj).__name__}. {todo} It draws: {'; '.join(SHOWS)}."
+
+
+def _has_place(each: Any) -> bool:
+    return hasattr(each, "data_vars") or _is_layer(each) or embeddings.is_matches(each)
+
+
+def _is_layer(each: Any) -> bool:
+    return embeddings.is_map(each) and not fractions.is_fractions(each)
 
 
 def _one_figure(obj: xr.Dataset, *, panels: Sequence[str] | None, title: str | None) -> Figure:
@@ -137,21 +199,21 @@ def pictures_figure(several: Sequence[xr.Dataset], *, panels: Sequence[str] | No
     """
     for each in several:
         # What holds layers of a mask need not be a patch; anything else is told what it lacks.
-        masks.check_masks(each) if masks.is_masks(each) and not _has_bands(each) else check_patch(each)
+        drawn = masks.is_masks(each) or embeddings.held_maps(each)
+        masks.check_masks(each) if drawn and not _has_bands(each) else check_patch(each)
     masks.check_same_ground(several)
-    names = [panels] if isinstance(panels, str) else None if panels is None else list(panels)
-    if names is None:
-        chosen = [(name, each) for each in several for name in _defaults(each, alone=len(several) == 1)]
-    else:
-        chosen = [(name, each) for name in names for each in several if name in available(each)]
-        _check_names(names, {name for name, _ in chosen}, several)
+    chosen = _chosen(several, panels, alone=len(several) == 1)
     patches = [each for each in several if _has_bands(each)]
     labels = [each for each in several if masks.is_masks(each)]
+    apart_words = credits.told_apart(
+        labels, [masks.legend_of(each) if "class_map" in each else None for each in labels]
+    )
     pictures = []
     for name, each in chosen:
-        picture = masks.mask_panel(each, name) if name in masks.HEADINGS else patch_pictures(each, [name])[0]
-        if name in masks.HEADINGS and len(labels) > 1:
-            picture = replace(picture, heading=f"{picture.heading}, {metres_per_px(each)[1]:.3g} m")
+        picture = _picture(each, name)
+        if name in masks.HEADINGS and len(labels) > 1 and not embeddings.is_embedded(each):
+            which = next(words for words, one in zip(apart_words, labels, strict=True) if one is each)
+            picture = replace(picture, heading=f"{picture.heading}, {which}")
         pictures.append(picture)
     first = several[0]
     maps = [each for name, each in chosen if name == "class_map"]
@@ -159,17 +221,65 @@ def pictures_figure(several: Sequence[xr.Dataset], *, panels: Sequence[str] | No
         pictures,
         first.sizes["x"] / first.sizes["y"],
         metres_per_px(first)[1] * first.sizes["x"],
-        headline=title or (headline(patches[0]) if patches else masks.masks_headline(labels[0])),
-        subtitle=_ids(patches[0]) if patches else masks.masks_subtitle(labels),
+        headline=title or _told(several, headline, embeddings.map_headline, masks.masks_headline),
+        subtitle=_ids(patches[0]) if patches else masks.masks_subtitle(labels) if labels else "",
         footer=place(first),
-        credit=credit_of(patches[0].attrs, years_of(patches[0])) if patches else masks.page_credit(labels[0]),
-        classes=masks.class_table(maps, imaginary=any(masks.imaginary(each) for each in several)) if maps else None,
+        credit=_told(several, _patch_credit, embeddings.map_credit, lambda _: credits.page_credit(*labels)),
+        classes=masks.class_table(maps, imaginary=any(map(credits.imaginary, several))) if maps else None,
     )
+
+
+def _matches(several: Sequence[Any], *, panels: Sequence[str] | None, title: str | None) -> Figure:
+    """The results of one query, marked on everything that stands beside them."""
+    found = [each for each in several if embeddings.is_matches(each)]
+    grounds = [each for each in several if not embeddings.is_matches(each)]
+    if len(found) > 1 or not grounds:
+        raise InputError("Results of a query are shown one query at a time, with the patch: ds.show([patch, results]).")
+    for each in grounds:
+        masks.check_masks(each) if not _has_bands(each) else check_patch(each)
+    masks.check_same_ground(grounds)
+    chosen = _chosen(grounds, panels, alone=False)
+    pictures = [_picture(each, name) for name, each in chosen]
+    credit = _told(grounds, _patch_credit, embeddings.map_credit, credits.page_credit)
+    return embeddings.matches_figure(found[0], pictures, [each for _, each in chosen], credit=credit, title=title)
+
+
+def _chosen(
+    several: Sequence[xr.Dataset], panels: Sequence[str] | None, *, alone: bool
+) -> list[tuple[str, xr.Dataset]]:
+    """Which pictures are drawn, and what each is made of."""
+    if panels is None:
+        return [(name, each) for each in several for name in _defaults(each, alone=alone)]
+    names = [panels] if isinstance(panels, str) else list(panels)
+    chosen = [(name, each) for name in names for each in several if name in available(each)]
+    _check_names(names, {name for name, _ in chosen}, several)
+    return chosen
+
+
+def _picture(each: xr.Dataset, name: str) -> Panel:
+    if name in embeddings.HEADINGS:
+        return embeddings.map_panel(each, name)
+    if name == "class_map" and embeddings.is_embedded(each) and not _has_bands(each):
+        return embeddings.groups_panel(masks.mask_panel(each, name), each)
+    return masks.mask_panel(each, name) if name in masks.HEADINGS else patch_pictures(each, [name])[0]
+
+
+def _told(several: Sequence[xr.Dataset], *who: Callable[[xr.Dataset], str]) -> str:
+    """What is said of a page: of its first patch, else of what was made of an embedding, else of its masks."""
+    for is_one, say in zip((_has_bands, embeddings.is_embedded, masks.is_masks), who, strict=True):
+        for each in several:
+            if is_one(each):
+                return say(each)
+    return ""
+
+
+def _patch_credit(patch: xr.Dataset) -> str:
+    return credit_of(patch.attrs, years_of(patch))
 
 
 def _defaults(each: xr.Dataset, *, alone: bool) -> list[str]:
     """What one Dataset is best shown as, and of several one picture each."""
-    names = masks.default_layers(each)
+    names = masks.default_layers(each) + embeddings.held_maps(each)
     if _has_bands(each):
         bands = default_panels(each)
         if names:  # one picture a sensor leaves room for two of the masks
@@ -220,7 +330,8 @@ def available(each: xr.Dataset) -> list[str]:
     views = [view.name for view in VIEWS.values() if set(view.bands) <= set(held)]
     if {"HH", "HV"} <= set(held):  # the composite takes either pair
         views.append("s1")
-    return [*views, *held, *(name for name in masks.HEADINGS if name in each.data_vars)]
+    layers = (*masks.HEADINGS, *embeddings.HEADINGS)
+    return [*views, *held, *(name for name in layers if name in each.data_vars)]
 
 
 def _needed(patch: xr.Dataset, names: Sequence[str]) -> list[str]:

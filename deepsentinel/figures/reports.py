@@ -127,8 +127,12 @@ def report_figure(report: LabelReport, *, title: str | None) -> Figure:
     headline = f"{report.faulty:,} of {report.rows:,} labels {'has' if report.faulty == 1 else 'have'} a problem"
     if not report.faulty:
         headline = f"No problem in {report.rows:,} labels"
+    remarks = []
+    if report.small:
+        remarks.append(f"{report.small:,} {'is' if report.small == 1 else 'are'} smaller than a pixel")
     if report.outside:
-        headline += f", {report.outside:,} {'lies' if report.outside == 1 else 'lie'} outside"
+        remarks.append(f"{report.outside:,} {'lies' if report.outside == 1 else 'lie'} outside")
+    headline += f"; {', '.join(remarks)}" if remarks else ""
     crs, pixel = report.outlines.crs, abs(report.grid.resolution.x)
     code = crs.to_epsg() if crs is not None else None
     per_unit = metres_per_unit(report.grid)

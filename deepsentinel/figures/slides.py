@@ -232,10 +232,10 @@ def kilometres(metres: float) -> str:
 def counted(number: int, noun: str) -> str:
     """A number and its noun, in the plural where it takes one.
 
-    >>> counted(1, "date"), counted(12, "date")
-    ('1 date', '12 dates')
+    >>> counted(1, "date"), counted(12000, "date"), counted(2, "class")
+    ('1 date', '12,000 dates', '2 classes')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def apart(hours: float) -> str:

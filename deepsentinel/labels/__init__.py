@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 
 from deepsentinel.aoi import area as area_of
 from deepsentinel.errors import InputError
 
-from .common import Format, Options
+from .apart import set_aside
+from .common import Format, Options, lookup
 from .opening import LabelFile, Layer, open_labels
 
-__all__ = ["formats", "read_labels"]
+__all__ = ["formats", "read_labels", "set_aside"]
 
 
 def formats() -> list[Format]:
@@ -38,7 +43,7 @@ def read_labels(
     layer: str | None = None,
     level: int | None = None,
     value: str | None = None,
-    year: int | None = None,
+    year: int | str | None = None,
     tags: Any = None,
     flatten: bool | None = None,
     crs: Any = None,
@@ -63,7 +68,7 @@ def read_labels(
     value
         The column to take as `ground_truth`, in a file that no format fits; for ice charts the quantity.
     year
-        The status year of a file that holds several (CORINE), or tells none.
+        The status year of a file that holds several (CORINE), or tells none: 2018 or "2018".
     tags
         For OpenStreetMap: a table of tags and classes in place of ours, see `deepsentinel.labels.tags.tag_table`.
     flatten
@@ -75,19 +80,23 @@ def read_labels(
     Returns
     -------
     GeoDataFrame
-        `geometry, ground_truth, id, valid_from, valid_to` (naive UTC, NaT where open), then the source's own columns.
-        `attrs`: `kind`, `source`, `legend` (`Legend.from_json` reads it), `repairs`, `set_aside` and `notes`. Rows
-        that cannot be used are in `set_aside` with the reason, and a `DeepSentinelWarning` says how many.
+        `geometry, ground_truth, id, valid_from, valid_to` (naive UTC, NaT where open), `class_name` (where there is a
+        legend), then the source's own columns. `attrs`: `kind`, `source`, `legend` (`Legend.from_json` reads it),
+        `repairs`, `set_aside` and `notes`. Rows that are no labels (a ditch, land on a chart of ice, no geometry) are
+        in `set_aside` with the reason, and one `DeepSentinelWarning` says how many for which reasons;
+        `deepsentinel.labels.set_aside(labels)` gives these rows whole. A label holds from `valid_from` on, and no
+        longer at `valid_to`: that of the year 2018 ends at 2019-01-01.
 
     >>> import deepsentinel as ds
     >>> labels = read_labels(ds.open_source("demo", size_px=256).labels["corine"])
     >>> labels.attrs["kind"], 211 in set(labels.ground_truth)
     ('corine', True)
     """
+    _check_arguments(path, kind, value)
     known = {entry.name: entry for entry in formats()}
     if kind is not None and kind not in known:
         raise InputError(f"kind={kind!r} is not known; there are {', '.join(known)}.")
-    options = Options(level=level, value=value, year=year, tags=tags, flatten=flatten)
+    options = Options(level=level, value=value, year=_year(year), tags=tags, flatten=flatten)
     area = None if bbox is None else area_of(bbox)
     file = open_labels(path, area=area, layer=layer, crs=crs)
     chosen, layers = _recognised(file, list(known.values())) if kind is None else _asked_for(file, known[kind])
@@ -98,9 +107,45 @@ def read_labels(
     if wrong := [name for name in options.given() if name not in chosen.takes]:
         takes = f"it takes {', '.join(sorted(chosen.takes))}" if chosen.takes else "it takes none"
         raise InputError(
-            f"{Path(path).name} was read as {chosen.name!r}, which does not know {' and '.join(wrong)}; {takes}."
+            f"{Path(path).name} was read as {chosen.name!r}, which does not know {' and '.join(wrong)};"
+            f" {takes}.{_own_column(layers, value)}"
         )
     return chosen.read(file, layers, options)
+
+
+def _check_arguments(path: Any, kind: Any, value: Any) -> None:
+    if hasattr(path, "columns") and hasattr(path, "crs"):
+        raise InputError(
+            "read_labels reads a file, and this is a table already: give it to rasterize, class_fractions or show as it"
+            " is. They need a CRS and a column of classes (ground_truth, or the one named by value='...')."
+        )
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"path is a {type(path).__name__}; give the path of one file of labels, as text or a Path.")
+    for name, given in (("kind", kind), ("value", value)):
+        if given is not None and not isinstance(given, str):
+            raise InputError(f"{name}={given!r} is a {type(given).__name__}; give one name as text.")
+
+
+def _year(year: Any) -> int | None:
+    """A year as a number; text such as "2018" is one too, as it comes from the names of files."""
+    if year is None:
+        return None
+    text = str(year).strip() if isinstance(year, (str, int, np.integer)) and not isinstance(year, bool) else ""
+    if not re.fullmatch(r"\d{4}", text):
+        raise InputError(f"year={year!r} is not a year; give a number of four digits, such as 2018.")
+    return int(text)
+
+
+def _own_column(layers: Sequence[Layer], value: str | None) -> str:
+    """What to do who named a column of the file, which stays in the table beside ours."""
+    spelled = None if value is None else lookup([column for layer in layers for column in layer.columns], value)
+    if spelled is None:
+        return ""
+    return (
+        f" The column {spelled!r} stays in the table: leave out value= here, and burn it by"
+        f" rasterize(labels, grid, value={spelled!r}); or take it as the classes by read_labels(path,"
+        f" kind='canonical', value={spelled!r})."
+    )
 
 
 def _recognised(file: LabelFile, known: list[Format]) -> tuple[Format | None, list[Layer]]:

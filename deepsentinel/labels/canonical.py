@@ -10,6 +10,7 @@ import pandas as pd
 from deepsentinel.errors import InputError
 from deepsentinel.legend import Legend
 
+from .codes import each_once
 from .common import Format, LabelFile, Layer, Options, finish, lookup, year_span
 from .opening import concat
 
@@ -25,23 +26,36 @@ def _recognises(layer: Layer, file: LabelFile) -> bool:
 
 
 def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.GeoDataFrame:
-    """Text classes are numbered from 1 in their alphabetical order; the legend tells which is which."""
+    """Text classes are numbered from 1 in their alphabetical order; the legend tells which is which.
+
+    All texts of the file are numbered, also those of rows elsewhere, so that every part of it has the same numbers.
+    """
     names = (options.value,) if options.value is not None else _GROUND_TRUTH
     wanted = names[0]
     chosen = [layer for layer in layers if lookup(layer.columns, *names) is not None]
     if not chosen:
         found = "; ".join(f"{layer.name!r} has {', '.join(layer.columns) or 'no columns'}" for layer in layers)
         raise InputError(f"{file.path.name} has no column {wanted!r}: layer {found}. Name the one with value='...'.")
-    tables = [file.read(layer) for layer in chosen]
-    table = concat([part.rename(columns={str(lookup(part.columns, *names)): wanted}) for part in tables])
+    spellings = [str(lookup(layer.columns, *names)) for layer in chosen]
+    parts = [
+        file.read(layer).rename(columns={spelled: wanted}) for layer, spelled in zip(chosen, spellings, strict=True)
+    ]
+    table = concat(parts)
     truth = table[wanted]
+    if truth.dtype == object and pd.api.types.infer_dtype(truth, skipna=True) == "boolean":
+        truth = truth.astype("boolean")  # as yes and no come, where some are missing
     legend = None
     notes = []
     if not pd.api.types.is_numeric_dtype(truth.dtype):
-        texts = truth.astype(object).where(truth.notna(), None)
-        legend = Legend.of_texts(sorted({str(text) for text in texts.dropna()}), name=wanted)
+        known = [
+            part[wanted] if file.area is None and layer.driver != "csv" else file.column(layer, spelled)
+            for layer, part, spelled in zip(chosen, parts, spellings, strict=True)
+        ]
+        legend = Legend.of_texts((text for texts in known for text in texts.unique()), name=wanted)
         codes = {name: code for code, name in legend.names.items()}
-        truth = texts.map(lambda text: codes.get(str(text))).astype("Int64")
+        texts = truth.astype(object).where(truth.notna(), "")
+        truth = pd.Series(each_once(texts, lambda text: codes.get(str(text).strip(), 0)), dtype="int64")
+        truth = truth.astype("Int64").where(truth > 0)
         notes.append(f"text classes of {wanted!r} numbered 1 to {len(codes)}")
     year = lookup(table.columns, "year", "jaar")
     begin, end = lookup(table.columns, "valid_from"), lookup(table.columns, "valid_to")
@@ -65,6 +79,7 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.Geo
 
 def _years(column: pd.Series) -> pd.Series:
     years = pd.to_numeric(column, errors="coerce")
+    years = years.astype("float64")
     # What is no year (a season's number, a code) says nothing of when.
     return years.where(years.between(1900, 2200))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,15 +12,33 @@ import numpy as np
 import pandas as pd
 
 from deepsentinel.errors import InputError, ReadError, warn
-from deepsentinel.geometries import clean
+from deepsentinel.geometries import Cleaned, SetAside, clean
 from deepsentinel.legend import Legend
 
+from .apart import whole_rows
+from .ids import as_ids, geometry_ids, per_row
 from .opening import LabelFile, Layer
 
-__all__ = ["FIRST_COLUMNS", "Format", "LabelFile", "Layer", "Options", "check_level", "finish", "lookup", "year_span"]
+__all__ = [
+    "CLASS_NAME",
+    "FIRST_COLUMNS",
+    "Format",
+    "LabelFile",
+    "Layer",
+    "Options",
+    "aside_sentence",
+    "check_level",
+    "finish",
+    "lookup",
+    "warn_of_repairs",
+    "year_span",
+]
 
 FIRST_COLUMNS = ("geometry", "ground_truth", "id", "valid_from", "valid_to")
-"""What every label table has; the source's own columns follow."""
+"""What every label table has; `CLASS_NAME` and the source's own columns follow."""
+CLASS_NAME = "class_name"
+"""What the legend calls the class of a row; only where there is a legend. Unlike the attributes, which pandas loses
+with many a step, a column stays."""
 
 
 @dataclass(frozen=True)
@@ -100,35 +119,48 @@ def finish(
 
     `ground_truth`, `id`, `valid_from` and `valid_to` are values (one, or one a row) or None; a row whose ground truth
     is None, NA or NaN is set aside. `repair=False` where the reader has cleaned the geometries itself and told so in
-    `table.attrs["repairs"]` and `["set_aside"]`. Warns, in one sentence each, of what was repaired and set aside.
+    `table.attrs["repairs"]` and `["set_aside"]`. Warns once of what was repaired, and once of all that was set aside.
     """
     count = len(table)
     columns = {str(name): table[name] for name in table.columns if name != table.geometry.name}
+    ours = FIRST_COLUMNS if legend is None else (*FIRST_COLUMNS, CLASS_NAME)
     # A source's own column of one of our names is kept beside ours; most formats do not tell ID from id.
-    own = {f"{name}_source" if name.lower() in FIRST_COLUMNS else name: column for name, column in columns.items()}
+    own = {f"{name}_source" if name.lower() in ours else name: column for name, column in columns.items()}
     first = {
         "ground_truth": _numbers(ground_truth, table.index),
-        "id": _ids(id, table.index),
+        "id": as_ids(geometry_ids(table) if id is None else id, table.index),
         "valid_from": _times(valid_from, table.index),
         "valid_to": _times(valid_to, table.index),
     }
+    given = {"valid_from": valid_from, "valid_to": valid_to}
+    notes = [*notes, *(note for name, asked in given.items() for note in _far(name, asked, first[name]))]
     # An own column that says the same as ours (an id that is called id) would only be there twice.
     own = {name: column for name, column in own.items() if not _repeats(name, column, first)}
     labels = gpd.GeoDataFrame(
         {**first, **own}, geometry=table.geometry.array, crs=table.crs, index=table.index
     ).reset_index(drop=True)
     labels = labels[["geometry", *first, *own]]
-    repairs, set_aside = list(table.attrs.get("repairs", [])), list(table.attrs.get("set_aside", []))
+    repairs, set_aside = list(table.attrs.get("repairs", [])), SetAside.joined(table.attrs.get("set_aside"))
+    aside = Counter(table.attrs.get("set_aside_counts") or Counter(entry["reason"] for entry in set_aside))
+    count += aside.total()
     if repair:
         cleaned = clean(labels)
+        at = np.array([entry["row"] for entry in cleaned.set_aside], dtype="int64")
+        whole = whole_rows(table, at, [entry["reason"] for entry in cleaned.set_aside], labels["id"])
         rows = table.index  # the position in the file, where the reader knows it
         for entry in (*cleaned.repairs, *cleaned.set_aside):
             entry["row"] = int(rows[entry["row"]])
         labels = cleaned.table.reset_index(drop=True)
-        repairs, set_aside = repairs + cleaned.repairs, set_aside + cleaned.set_aside
-        for sentence in cleaned.warnings:
-            warn(f"{file.path.name}: {sentence}.")
+        repairs = repairs + cleaned.repairs
+        set_aside = SetAside.joined(set_aside, SetAside(cleaned.set_aside, [whole] if len(whole) else []))
+        aside.update(entry["reason"] for entry in cleaned.set_aside)
+        warn_of_repairs(cleaned, file)
+    if aside:
+        warn(f"{file.path.name}: {aside_sentence(aside, count)}")
     labels["ground_truth"] = _whole(labels["ground_truth"])
+    if legend is not None:
+        names = labels["ground_truth"].map(legend.names).astype(object)
+        labels.insert(len(FIRST_COLUMNS), CLASS_NAME, names)
     labels.attrs = {
         "kind": kind,
         "source": str(file.path),
@@ -142,16 +174,27 @@ def finish(
     return labels
 
 
-def _per_row(values: Any, index: pd.Index) -> pd.Series:
-    if isinstance(values, pd.Series):
-        return pd.Series(values.array, index=index)
-    if np.ndim(values) == 1:
-        return pd.Series(values, index=index)
-    return pd.Series([values] * len(index), index=index)
+def warn_of_repairs(cleaned: Cleaned, file: LabelFile) -> None:
+    """Say how many shapes were mended, if any were."""
+    if cleaned.repairs:
+        warn(f"{file.path.name}: {cleaned.warnings[0]}.")  # the first sentence is of them
+
+
+def aside_sentence(counts: Mapping[str, int], rows: int) -> str:
+    """How many of the rows are not in the table, why, and where they are listed.
+
+    >>> aside_sentence({"a ditch": 2, "no geometry": 1}, 10)
+    "3 of 10 rows set aside: a ditch (2 rows); no geometry (1 row). They are listed in attrs['set_aside']."
+    """
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    reasons = [why if len(ordered) == 1 else f"{why} ({n} row{'s' if n > 1 else ''})" for why, n in ordered]
+    total = sum(counts.values())
+    listed = "They are" if total > 1 else "It is"
+    return f"{total} of {rows} rows set aside: {'; '.join(reasons)}. {listed} listed in attrs['set_aside']."
 
 
 def _numbers(values: Any, index: pd.Index) -> pd.Series:
-    column = _per_row(values, index)
+    column = per_row(values, index)
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.astype("Int64")
     if pd.api.types.is_numeric_dtype(column.dtype):
@@ -169,35 +212,50 @@ def _whole(column: pd.Series) -> pd.Series:
     return column.astype("float64")
 
 
-def _ids(values: Any, index: pd.Index) -> pd.Series:
-    """int64 where all ids are whole numbers (also such that are written as floats or text), text elsewhere."""
-    if values is None:
-        return pd.Series(np.arange(1, len(index) + 1, dtype="int64"), index=index)
-    column = _per_row(values, index)
-    missing = column.isna()
-    if not missing.any() and not pd.api.types.is_bool_dtype(column.dtype):
-        if pd.api.types.is_integer_dtype(column.dtype):
-            return column.astype("int64")
-        if pd.api.types.is_float_dtype(column.dtype):
-            # Beyond this a float no longer tells neighbouring integers apart.
-            if bool(((column % 1 == 0) & (column.abs() < 2**53)).all()):
-                return column.astype("int64")
-        else:
-            text = column.astype(str)
-            # Text with leading zeros, or too long for 64 bits, would not come back the same.
-            if len(text) and bool(text.str.fullmatch(r"0|-?[1-9]\d{0,17}").all()):
-                return text.astype("int64")
-    text = column.astype(object).where(~missing, "").astype(str).astype(object)
-    return text
-
-
 def _times(values: Any, index: pd.Index) -> pd.Series:
-    column = _per_row(pd.NaT if values is None else values, index)
+    """Naive UTC to the nanosecond, as all label tables have it; a date that does not fit is NaT, which is open."""
+    column = per_row(pd.NaT if values is None else values, index)
     try:
-        times = pd.to_datetime(column, errors="raise", utc=True)
+        return _to_ns(column)
+    except pd.errors.OutOfBoundsDatetime:
+        # 9999-12-31 says in many a database that there is no end.
+        return pd.Series([_moment(value) for value in column], index=index, dtype="datetime64[ns]")
     except (ValueError, TypeError, OverflowError) as error:
-        raise ReadError(f"The dates of these labels cannot be read: {error}.") from error
+        raise _unreadable(error) from error
+
+
+def _to_ns(column: pd.Series) -> pd.Series:
+    try:
+        # Not left to pandas to find out, which it does by the first of the texts: 0001-01-01 is none it expects.
+        times = pd.to_datetime(column, format="ISO8601", utc=True)
+    except pd.errors.OutOfBoundsDatetime:
+        raise
+    except ValueError:
+        times = pd.to_datetime(column, utc=True)
     return times.dt.tz_localize(None).astype("datetime64[ns]")
+
+
+def _moment(value: Any) -> pd.Timestamp:
+    try:
+        moment = pd.Timestamp(value)
+        if moment.tzinfo is not None:
+            moment = moment.tz_convert("UTC").tz_localize(None)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _unreadable(error) from error
+    try:
+        return moment.as_unit("ns")
+    except pd.errors.OutOfBoundsDatetime:
+        return pd.NaT  # type: ignore[return-value]  # the stubs know NaT as a class of its own
+
+
+def _unreadable(error: Exception) -> ReadError:
+    return ReadError(f"The dates of these labels cannot be read: {error}.")
+
+
+def _far(name: str, given: Any, times: pd.Series) -> list[str]:
+    """A note of the dates that were written and are open now."""
+    lost = 0 if given is None else int((per_row(given, times.index).notna() & times.isna()).sum())
+    return [f"{lost} rows whose {name} is outside of the years 1678 to 2261: taken as open"] if lost else []
 
 
 def _repeats(name: str, column: pd.Series, first: dict[str, pd.Series]) -> bool:

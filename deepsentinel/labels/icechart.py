@@ -26,9 +26,10 @@ import pandas as pd
 from deepsentinel.errors import InputError, warn
 from deepsentinel.legend import Legend, LegendClass, ice_concentration, ice_form, ice_stage, source_codes
 
-from .apart import geometry_ids, without
+from .apart import without
 from .codes import code_texts, counted, each_once
 from .common import Format, LabelFile, Layer, Options, check_level, finish, lookup
+from .ids import geometry_ids
 from .opening import concat
 
 __all__ = ["SIGRID3", "chart_day", "chart_legend", "concentration_percent", "ice_classes"]
@@ -242,9 +243,6 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.Geo
         sentence = f"{counted(codes[codes != ''], f'{what} code')} SIGRID-3's list; taken as unknown"
         warn(f"{file.path.name}: {sentence}.")
         table.attrs = {**table.attrs, "notes": [*table.attrs.get("notes", []), sentence]}
-    if silent := int((found["reason"] == _silent(what)).sum()):
-        sentence = f"{silent} of {len(table)} rows set aside: {_silent(what)}"
-        warn(f"{file.path.name}: {sentence}.")
     classes = found["ground_truth"].to_numpy()
     if options.level is not None:
         level = check_level(options.level, range(1, legend.level + 1), f"the {what} of ice")

@@ -50,6 +50,8 @@ class Layer:
     """None: the file tells none, or each row tells its own."""
     geometry_type: str | None
     """As GDAL names it; None where the layer has no geometries."""
+    integers: tuple[str, ...] = ()
+    """Columns that GDAL says hold whole numbers, or yes and no; with one missing numpy has only floats for them."""
 
     def has(self, *columns: str) -> bool:
         """Whether it has all of these columns, whatever their case."""

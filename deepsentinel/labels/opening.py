@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import shapely
 
 from deepsentinel.aoi import Area
 from deepsentinel.errors import InputError, ReadError
+from deepsentinel.geometries import SetAside
 
 from .layers import SUFFIXES, Layer, check_content
-from .parquet import parquet_layer, read_parquet
-from .wkt import csv_layer, read_csv
+from .parquet import parquet_column, parquet_layer, read_parquet
+from .wkt import csv_column, csv_layer, read_csv
 
 __all__ = ["LabelFile", "Layer", "concat", "open_labels"]
 
@@ -67,6 +69,17 @@ class LabelFile:
             table = table.set_crs(crs)
         _check_degrees(table, self.path)
         return table if self.area is None else _touching(table, self.area)
+
+    def column(self, layer: Layer, name: str) -> pd.Series:
+        """One column (as it is spelled in the file) of all rows, wherever they lie, without reading the geometries.
+
+        What number a text gets must not depend on the area that is asked for.
+        """
+        if layer.driver == "csv":
+            return csv_column(layer.source, name, self.path.name)
+        if layer.driver == "parquet":
+            return parquet_column(layer.source, name)
+        return _read_gdal(layer, [name], None, None, self.path, read_geometry=False)[name]
 
     def crs_of(self, layer: Layer) -> pyproj.CRS | None:
         """The CRS of a layer; an error where nobody told one, or the user told another than the file. CSV: may be None,
@@ -172,15 +185,24 @@ def _layers(source: str, suffix: str, file: Path) -> list[Layer]:
             # force_feature_count=False: counting would read a country's pbf from end to end.
             info = pyogrio.read_info(source, layer=name)
             crs = None if info["crs"] is None else _crs(info["crs"])
-            found.append(Layer(name, source, "gdal", tuple(map(str, info["fields"])), crs, geometry_type))
+            columns = tuple(map(str, info["fields"]))
+            whole = (str(kind).startswith(("int", "uint", "bool")) for kind in info["dtypes"])
+            integers = tuple(compress(columns, whole))
+            found.append(Layer(name, source, "gdal", columns, crs, geometry_type, integers))
         return found
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise ReadError(f"{file.name} cannot be read: {error}. It may be damaged; get it again.") from error
 
 
 def _read_gdal(
-    layer: Layer, columns: Sequence[str] | None, where: str | None, bounds: Any, file: Path
-) -> gpd.GeoDataFrame:
+    layer: Layer,
+    columns: Sequence[str] | None,
+    where: str | None,
+    bounds: Any,
+    file: Path,
+    *,
+    read_geometry: bool = True,
+) -> Any:
     try:
         table = pyogrio.read_dataframe(
             layer.source,
@@ -188,9 +210,13 @@ def _read_gdal(
             columns=None if columns is None else list(columns),
             where=where,
             bbox=bounds,
+            read_geometry=read_geometry,
         )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
         raise ReadError(f"{file.name}, layer {layer.name!r}, cannot be read: {error}.") from error
+    for name in layer.integers:
+        if name in table.columns and pd.api.types.is_float_dtype(table[name].dtype):
+            table[name] = table[name].astype("Int64")
     return table
 
 
@@ -269,8 +295,18 @@ def concat(tables: Sequence[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
     if len(full) == 1:
         return full[0]
     notes = [note for table in full for note in table.attrs.get("notes", [])]
-    for table in full:
+    aside = SetAside.joined(*(table.attrs.get("set_aside") for table in full))
+    every = {column for table in full for column in table.columns}
+    for number, table in enumerate(full):
         table.attrs = {}
+        if lost := every - set(table.columns):
+            # Rows that lack a column of integers must not make floats of the others.
+            for other in full:
+                whole = [name for name in lost & set(other.columns) if pd.api.types.is_integer_dtype(other[name].dtype)]
+                table = table.assign(**{name: pd.array([pd.NA] * len(table), dtype="Int64") for name in whole})
+            full[number] = table
     filled = [table for table in full if len(table)] or full[:1]
     joined = gpd.GeoDataFrame(pd.concat(filled, ignore_index=True), geometry=filled[0].geometry.name, crs=first)
+    if aside:
+        joined.attrs = {**joined.attrs, "set_aside": aside}
     return with_notes(joined, notes) if notes else joined

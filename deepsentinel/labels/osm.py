@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from deepsentinel.errors import warn
-from deepsentinel.geometries import clean, kinds
+from deepsentinel.geometries import SetAside, clean, kinds
+from deepsentinel.legend import Legend
 
-from .common import Format, LabelFile, Layer, Options, check_level, finish, lookup
+from .apart import whole_rows
+from .common import Format, LabelFile, Layer, Options, check_level, finish, lookup, warn_of_repairs
+from .ids import geometry_ids
 from .opening import concat
 from .planar import as_areas, flattened, metric_crs
 from .sea import sea
@@ -78,6 +80,8 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options, kind: str)
     """Level 2 unless asked otherwise: tags seldom tell what CORINE's third digit needs."""
     table = tag_table(options.tags)
     legend, finest = tag_legend(table)
+    # The codes may be CORINE's, but the map is not: who drew it, and whom to credit, is in the legend's name.
+    legend = _renamed(legend, kind)
     level = check_level(min(2, finest) if options.level is None else options.level, range(1, finest + 1), kind)
     found = _Found()
     for layer in layers:
@@ -89,14 +93,16 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options, kind: str)
     if found.hidden:
         notes.append(f"{found.hidden} features are underground, abandoned or only proposed")
     cleaned = clean(labels, value=None)
-    for sentence in cleaned.warnings:
-        warn(f"{file.path.name}: {sentence}.")
+    warn_of_repairs(cleaned, file)
+    at = np.array([entry["row"] for entry in cleaned.set_aside], dtype="int64")
+    gone = whole_rows(labels, at, [entry["reason"] for entry in cleaned.set_aside], labels["_id"])
+    aside = SetAside(cleaned.set_aside, [gone] if len(gone) else [])
     labels = cleaned.table
     if options.flatten is not False and len(labels):
         labels, told = _flatten(labels, found.coasts if _SEA_CODE in legend else [], file)
         notes += told
     labels = labels.drop(columns="_layer")
-    labels.attrs = {"repairs": cleaned.repairs, "set_aside": cleaned.set_aside}
+    labels.attrs = {"repairs": cleaned.repairs, "set_aside": aside}
     codes = legend.up(labels["_code"].to_numpy(), level) if level < finest else labels["_code"].to_numpy()
     identity = labels["_id"]
     return finish(
@@ -109,6 +115,11 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options, kind: str)
         notes=notes,
         repair=False,
     )
+
+
+def _renamed(legend: Legend, name: str) -> Legend:
+    """The same legend with its coarser levels under another name."""
+    return replace(legend, name=name, coarser=legend.coarser and _renamed(legend.coarser, name))
 
 
 def _classify(file: LabelFile, layer: Layer, table: pd.DataFrame, found: _Found) -> None:
@@ -208,7 +219,7 @@ def _ids(rows: gpd.GeoDataFrame, layer: Layer, shapes: np.ndarray) -> np.ndarray
     number = lookup(columns, "osm_id", "osmid", "id")
     kind = lookup(columns, "osm_type", "element", "element_type")
     if number is None:
-        return np.array([f"{layer.name}/{row}" for row in range(len(rows))], dtype=object)
+        return np.array([f"{layer.name}/{made}" for made in geometry_ids(rows)], dtype=object)
     numbers = rows[number].astype("string").str.removesuffix(".0")
     if kind is not None:
         return (rows[kind].astype(str) + "/" + numbers.astype(str)).to_numpy(dtype=object)

@@ -35,10 +35,11 @@ import pandas as pd
 from deepsentinel.errors import InputError, warn
 from deepsentinel.legend import Legend, crops, source_codes
 
-from .apart import geometry_ids, without
+from .apart import without
 from .codes import code_texts, each_once
 from .common import Format, LabelFile, Layer, Options, check_level, finish, lookup, year_span
 from .crops import Classified, hcat_classes, national_classes, year_in
+from .ids import geometry_ids
 from .opening import concat
 
 __all__ = ["FORMATS"]
@@ -184,8 +185,12 @@ def _read_fiboa(file: LabelFile, layers: Sequence[Layer], options: Options) -> g
     elif code is not None and (nation := _nation(table)):
         found = national_classes(code, nation)
     elif name is not None or code is not None:
-        texts = code_texts(name if name is not None else table["crop:code"])
-        legend = Legend.of_texts([text for text in texts if text], name="fiboa_crops")
+        texts = code_texts(table["crop:code"] if name is None else name)
+        called = "crop:name" if name is not None else "crop:code"
+        # Of the whole file, also outside of the area, so that every part of it has the same numbers.
+        spelled = [(layer, lookup(layer.columns, called)) for layer in layers if file.area is not None]
+        whole = [code_texts(file.column(layer, column)) for layer, column in spelled if column is not None]
+        legend = Legend.of_texts([text for part in (texts, *whole) for text in part if text], name="fiboa_crops")
         classes = np.array([legend.numbers.get(text, 0) for text in texts], dtype="int64")
         note = "neither HCAT codes nor a list of codes that we know: the crops are numbered by their names"
         found = Classified(classes, texts == "", [note])
@@ -236,10 +241,7 @@ def _finish(
             notes = [*notes, f"left out as of another year, or of none: {others} of {len(table)} rows"]
         table, reasons, classes, years = table[asked], reasons[asked], classes[asked], years[asked]
         ids = None if ids is None else pd.Series(ids)[asked]
-    sentences = list(found.notes) if legend.name == "crops" else []
-    if without_code := int((reasons == NO_CODE).sum()):
-        sentences.append(f"{without_code} of {len(table)} rows set aside: {NO_CODE}")
-    for sentence in sentences:
+    for sentence in found.notes if legend.name == "crops" else ():
         warn(f"{file.path.name}: {sentence}.")
     present, where = np.unique(years, return_inverse=True)
     spans = [year_span(int(year) if year > 0 else None) for year in present]

@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyproj
 import shapely
 
@@ -15,7 +16,7 @@ from deepsentinel.errors import InputError, ReadError
 
 from .layers import Layer, open_bytes
 
-__all__ = ["parquet_layer", "read_parquet"]
+__all__ = ["parquet_column", "parquet_layer", "read_parquet"]
 
 _BATCH_ROWS = 65_536
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -89,10 +90,27 @@ def read_parquet(
             shapes.append(geometries)
     empty = file.schema_arrow.empty_table().select([column for column in wanted if column != name])
     # Without pandas' metadata an index is a column like any other, as it is for all who did not write the file.
-    frame = pa.concat_tables(parts or [empty]).to_pandas(maps_as_pydicts="lossy", ignore_metadata=True)
+    frame = _frame(pa.concat_tables(parts or [empty]))
     crs = parquet_layer(source).crs
     geometry = np.concatenate(shapes) if shapes else np.array([], dtype=object)
     return gpd.GeoDataFrame(frame, geometry=geometry, crs=crs)
+
+
+def parquet_column(source: str, name: str) -> pd.Series:
+    """One column of all rows."""
+    return _frame(_open(source).read([name]))[name]
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    """As pandas has it, but that integers stay integers where some are missing."""
+    import pyarrow as pa
+
+    frame = table.to_pandas(maps_as_pydicts="lossy", ignore_metadata=True)
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_integer(field.type) and column.null_count:
+            kind = f"{'U' if pa.types.is_unsigned_integer(field.type) else ''}Int64"
+            frame[field.name] = pd.array(column.to_pylist(), dtype=kind)
+    return frame
 
 
 def _open(source: str) -> Any:

@@ -57,7 +57,7 @@ def reading_of(source: Any, name: str, band: int, legend: Legend | None, values:
         # The file may hold the finest classes where coarser ones are wanted.
         finest = by_name(found.name)
         classes |= dict(zip(finest.codes, finest.up(finest.codes, found.level).tolist(), strict=True))
-    if found.name == "corine" and max(values - nothing, default=0) <= MAX_GRID_CODE:
+    if found.name == "corine" and _are_grid_codes(source, band, found, values - nothing):
         classes = {int(grid): classes[code] for grid, code in source_codes("corine", "grid").items() if code in classes}
     shift = 1 if BACKGROUND in found else 0
     if shift:
@@ -66,9 +66,29 @@ def reading_of(source: Any, name: str, band: int, legend: Legend | None, values:
     return Reading(found, classes, frozenset(nothing), told_by, shift)
 
 
+def _are_grid_codes(source: Any, band: int, legend: Legend, values: set[int]) -> bool:
+    """Whether values of a CORINE map are the numbers 1 to 44 by which it is published as a raster.
+
+    The codes of the coarser levels are small numbers too. A file that carries a legend has the codes of one; of
+    another file that a coarser level is wanted of, all values are looked at for one that only either of them has.
+    """
+    if _written(source, band) is not None or max(values, default=0) > MAX_GRID_CODE:
+        return False
+    if not values <= set(legend.codes):
+        return True
+    seen = values | _sample(source, band) - NOTHING["corine"] - {BACKGROUND}
+    return not seen <= set(legend.codes) and max(seen) <= MAX_GRID_CODE
+
+
+def _written(source: Any, band: int) -> str | None:
+    """The legend that the file itself carries, as `to_geotiff` writes it."""
+    text: str | None = {**source.tags(), **source.tags(band)}.get("legend")
+    return text
+
+
 def _recognised(source: Any, name: str, band: int, values: set[int]) -> tuple[Legend, str]:
     """The legend of a file that nobody named, and what told it."""
-    if written := {**source.tags(), **source.tags(band)}.get("legend"):
+    if written := _written(source, band):
         return Legend.from_json(written), "the file's tags"
     stem = Path(name).stem.lower()
     by_its_name = [known for known, pattern in NAMES.items() if re.search(pattern, stem)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -14,10 +16,12 @@ import pyproj
 import shapely
 
 from deepsentinel.errors import InputError, ReadError, warn
+from deepsentinel.geometries import SetAside
 
+from .apart import whole_rows
 from .layers import Layer, open_bytes
 
-__all__ = ["csv_layer", "read_csv"]
+__all__ = ["csv_column", "csv_layer", "read_csv"]
 
 GEOMETRY_COLUMNS = ("geometry", "wkt", "geom", "the_geom", "wkt_geom", "way")
 CRS_COLUMNS = ("crs", "epsg", "srid")
@@ -55,6 +59,10 @@ def read_csv(
     assert geometry is not None
     parts: dict[pyproj.CRS, list[gpd.GeoDataFrame]] = {}
     set_aside: list[dict[str, Any]] = []
+    spoilt: list[gpd.GeoDataFrame] = []
+    # Of all rows, not of those that are kept: neither the CRS nor what is a number may depend on the area.
+    counts: Counter[pyproj.CRS] = Counter()
+    types: dict[str, _Type] = {}
     systems: dict[str, pyproj.CRS | None] = {}
     for chunk in _chunks(source, delimiter, name):
         shapes, own = _shapes(chunk[geometry])
@@ -75,10 +83,15 @@ def read_csv(
             )
         sound = faults == ""
         rows = chunk.drop(columns=geometry)
+        for column in rows.columns:
+            types[column] = types.get(column, _Type()).and_of(rows[column][sound])
+        if not sound.all():
+            spoilt.append(_spoilt(rows[~sound], chunk[geometry][~sound], faults[~sound], identity))
         for text in [*texts[sound].dropna().unique(), None]:
             chosen = sound & (texts.isna() if text is None else texts == text).to_numpy()
             system = crs if text is None else systems[text]
             if chosen.any() and system is not None:
+                counts[system] += int(chosen.sum())
                 part = gpd.GeoDataFrame(rows[chosen], geometry=shapes[chosen], crs=system)
                 parts.setdefault(system, []).append(keep(part))
     if not parts and set_aside and all(entry["reason"] == "no crs" for entry in set_aside):
@@ -86,19 +99,33 @@ def read_csv(
             f"{name} does not tell its CRS: it needs a column crs with an EPSG number in each row. If you know it, say"
             " so: read_labels(path, crs='EPSG:...')."
         )
-    return _joined(parts, set_aside, [column for column in columns if column != geometry], name)
+    # The most frequent one; among equals the one that comes first by its name, whatever the order of the rows.
+    target = min(counts, key=lambda system: (-counts[system], system.to_string()), default=None)
+    table, notes = _joined(parts, target, [column for column in columns if column != geometry])
+    for column in table.columns.drop("geometry"):
+        table[column] = types.get(column, _Type()).of(table[column])
+    reasons = pd.Series([entry["reason"] for entry in set_aside], dtype=object).value_counts()
+    warned = [f"{count} rows set aside, {reason}" for reason, count in reasons.items()]
+    for sentence in [*notes, *warned]:
+        warn(f"{name}: {sentence}.")
+    table.attrs = {"notes": notes, "set_aside": SetAside(set_aside, [rows.set_crs(table.crs) for rows in spoilt])}
+    return table
+
+
+def _spoilt(rows: pd.DataFrame, texts: pd.Series, reasons: np.ndarray, identity: str | None) -> gpd.GeoDataFrame:
+    """Rows without a place, and what was written where it should be."""
+    table = gpd.GeoDataFrame(rows.assign(wkt=texts), geometry=[None] * len(rows))
+    return whole_rows(table, np.arange(len(rows)), reasons, rows[identity] if identity else None)
 
 
 def _joined(
-    parts: dict[pyproj.CRS, list[gpd.GeoDataFrame]], set_aside: list[dict[str, Any]], columns: list[str], name: str
-) -> gpd.GeoDataFrame:
+    parts: dict[pyproj.CRS, list[gpd.GeoDataFrame]], target: pyproj.CRS | None, columns: list[str]
+) -> tuple[gpd.GeoDataFrame, list[str]]:
     counts = {system: sum(map(len, tables)) for system, tables in parts.items()}
     notes = []
-    if not parts:
+    if target is None:
         table = gpd.GeoDataFrame({column: [] for column in columns}, geometry=[], crs="EPSG:4326")
     else:
-        # The most frequent one; among equals the one that comes first by its name, whatever the order of the rows.
-        target = min(counts, key=lambda system: (-counts[system], system.to_string()))
         tables = [pd.concat(same) for same in parts.values()]
         table = pd.concat([part if part.crs == target else part.to_crs(target) for part in tables]).sort_index()
         table = gpd.GeoDataFrame(table, geometry="geometry", crs=target)
@@ -106,14 +133,12 @@ def _joined(
         if others:
             listed = ", ".join(f"{count} rows from {system.to_string()}" for system, count in others.items())
             notes = [f"{len(others) + 1} CRS in one file: {listed} reprojected to {target.to_string()}"]
-    for column in table.columns.drop("geometry"):
-        table[column] = _numbers(table[column])
-    reasons = pd.Series([entry["reason"] for entry in set_aside], dtype=object).value_counts()
-    warned = [f"{count} rows set aside, {reason}" for reason, count in reasons.items()]
-    for sentence in [*notes, *warned]:
-        warn(f"{name}: {sentence}.")
-    table.attrs = {"notes": notes, "set_aside": set_aside}
-    return table
+    return table, notes
+
+
+def csv_column(source: str, name: str, file: str) -> pd.Series:
+    """One column of all rows, as text."""
+    return pd.concat([chunk[name] for chunk in _chunks(source, _header(source)[0], file)], ignore_index=True)
 
 
 def _header(source: str) -> tuple[str, list[str]]:
@@ -170,14 +195,28 @@ def _known(text: str) -> pyproj.CRS | None:
         return None
 
 
-def _numbers(column: pd.Series) -> pd.Series:
-    """Text that is numbers throughout becomes numbers, whole ones integers; gaps stay gaps."""
-    there = column.dropna().astype(str)
-    if not len(there) or not there.str.fullmatch(_NUMBER).all():
-        return column
-    numbers = pd.to_numeric(column.astype(object).where(column.notna(), None))
-    whole = there.str.fullmatch(r"\s*[-+]?\d{1,18}\s*").all()
-    return numbers.astype("Int64" if column.isna().any() else "int64") if whole else numbers.astype("float64")
+@dataclass(frozen=True)
+class _Type:
+    """What the texts of a column are, of all rows so far."""
+
+    seen: bool = False
+    numbers: bool = True
+    whole: bool = True
+    gaps: bool = False
+
+    def and_of(self, texts: pd.Series) -> _Type:
+        """With these texts too."""
+        there = texts.dropna().astype(str)
+        numbers = self.numbers and bool(there.str.fullmatch(_NUMBER).all())
+        whole = numbers and self.whole and bool(there.str.fullmatch(r"\s*[-+]?\d{1,18}\s*").all())
+        return _Type(self.seen or bool(len(there)), numbers, whole, self.gaps or len(there) < len(texts))
+
+    def of(self, column: pd.Series) -> pd.Series:
+        """Texts that are numbers throughout as numbers, whole ones as integers; gaps stay gaps."""
+        if not self.seen or not self.numbers:
+            return column
+        numbers = pd.to_numeric(column.astype(object).where(column.notna(), None))
+        return numbers.astype("Int64" if self.gaps else "int64") if self.whole else numbers.astype("float64")
 
 
 def _column(columns: Any, names: tuple[str, ...]) -> str | None:

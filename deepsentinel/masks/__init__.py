@@ -1,9 +1,10 @@
 """Polygons of any source -> masks on a grid: which class, which parcel, how much of the pixel, and how sure that is.
 
-`rasterize` burns labels, and the other verbs count, cut out and measure them. Who is who: `prepare` (labels and a grid
-to clean, sorted polygons; `grids` brings them there), `coverage` (who covers how much of which pixel), `claims` (who
-wins, and where claims contradict each other), `overlap` and `distance` (layers on request), `fractions`, `objects` and
-`windows` (masks for other kinds of learning), `report` (what is wrong with the labels).
+`rasterize` burns labels, and the other verbs count, cut out and measure them. Who is who: `classes` (the column of
+classes to codes and a legend), `prepare` (labels and a grid to clean, sorted polygons; `onto_grid` brings them there),
+`coverage` (who covers how much of which pixel), `claims` (who wins, and where claims contradict each other), `overlap`
+and `distance` (layers on request), `fractions`, `objects` and `windows` (masks for other kinds of learning), `report`
+(what is wrong with the labels).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numpy as np
 import xarray as xr
 
 from deepsentinel.errors import InputError
-from deepsentinel.grids import grid_coords, metres_per_unit, variable
-from deepsentinel.legend import Legend
+from deepsentinel.grids import grid_coords, grid_of, metres_per_unit, refined, variable
+from deepsentinel.legend import LegendLike
 
 from .claims import CONFLICT_MEANINGS, Conflict, Layer, Rule, burn
-from .prepare import MAX_NUMBER, Prepared, parcel_numbers, prepare
+from .classes import MAX_NUMBER
+from .prepare import Prepared, check_memory, parcel_numbers, prepare
 
 __all__ = ["parcel_numbers", "rasterize"]
 
@@ -39,9 +41,15 @@ def rasterize(
     layers: Iterable[Layer] = DEFAULT_LAYERS,
     conflict: Conflict = "polygon",
     width_m: float | str | None = None,
-    legend: Legend | None = None,
+    min_coverage: float = 0.0,
+    legend: LegendLike | None = None,
 ) -> xr.Dataset:
     """Labels -> masks on the grid of a patch, or on a finer one that divides it.
+
+    Every pixel that a label touches is its own unless another one covers more of it: what nobody claims does not
+    compete, so that nothing vanishes. Areas that are counted in pixels therefore come out too large, those of small
+    fields by far. For areas there are `class_fractions` and `label_vector`, which are exact; for masks whose count of
+    pixels comes near the area there is `min_coverage=0.5`.
 
     Parameters
     ----------
@@ -49,10 +57,12 @@ def rasterize(
         A GeoDataFrame with a CRS and the column `value`, such as `read_labels` gives; its row order does not matter.
         Shapes are mended where they need it, and brought into the CRS of the grid.
     like
-        A patch or another Dataset, a DataArray, or a GeoBox: where the pixels are.
+        A patch or another Dataset, a DataArray, or a GeoBox: where the pixels are. Masks have the dims y and x whatever
+        those of the patch are: `patch.rename(latitude="y", longitude="x")` before they are merged.
     value
-        The column to burn. Whole numbers are classes; texts are classes too, and numbered from 1 as the legend says;
-        floats are values to regress, and give the layer `value` in place of `class_map`.
+        The column to burn. Whole numbers are classes (also pandas' `Int64`, where some may be missing); texts are
+        classes too, with the numbers of the legend; floats are values to regress, and give the layer `value` in place
+        of `class_map`. Rows without an entry, or with an empty text, are set aside.
     resolution
         The size of a pixel in units of the grid's CRS; it has to divide the grid's own. None: as it is.
     background
@@ -63,23 +73,33 @@ def rasterize(
         vanish. "centre": only polygons that hold the middle of the pixel may win it, as other tools do it. Ties go to
         the lower class, then the lower id, then the smaller polygon, then the one further west.
     layers
-        `class_map`; `parcel_id` (see `parcel_numbers`; 0 for none); `coverage`, the share of the pixel that its winner
+        `class_map`; `parcel_id` (see `parcel_numbers`; 0 for none; its attribute `numbered` says whether these are the
+        ids themselves, "id", or places in their order, "sorted"); `coverage`, the share of the pixel that its winner
         covers; `conflict`: 0 none, 1 several polygons share the pixel, 2 they contradict each other (their claims sum
         to more than 1.001, or one covers it all and another more than 0.001 of it); on request `distance`, metres from
-        the middle of the pixel to the boundary of its winner, and `overlap`, the share that is claimed more than once.
+        the middle of the pixel to the boundary of its winner, also where that is far outside of the grid, and
+        `overlap`, the share that is claimed more than once.
     conflict
         "polygon", or "class": claims of one class are one claim then, and never contradict each other.
     width_m
         How wide lines and points are burnt, in metres, or the column that says so.
+    min_coverage
+        The share of a pixel that its winner has to cover, 0 to 1. Where it covers less, nobody wins: `class_map`,
+        `parcel_id`, `coverage` and `distance` are there as where nobody claims anything. `conflict` and `overlap` tell
+        of all claims, as they do with `rule="centre"`. Parcels smaller than that share of a pixel may vanish.
     legend
-        What the codes mean; None: the legend that came with the labels, or the codes themselves.
+        What the codes mean: a Legend, the name of a published one such as `"corine"`, `{1: "wheat", 2: "barley"}`,
+        `{"wheat": 1, "barley": 2}`, or the texts in the order of their numbers, `["wheat", "barley"]`. None: the legend
+        that came with the labels, or the column `class_name` beside `ground_truth`, or the codes themselves. Texts are
+        then numbered in their sorted order, for this table alone, which `notes` in the attrs says: give the same
+        legend for all tables of a project to have one number for a class in all of them.
 
     Returns
     -------
     Dataset
         One variable for each layer, dims `(y, x)`, so that `xr.merge([patch, masks])` works on the same grid. The
-        legend is in the attributes of `class_map`; what was repaired and set aside near the grid in the Dataset's own,
-        as JSON.
+        legend is in the attributes of `class_map`; what was repaired and set aside near the grid, and `notes`, in the
+        Dataset's own, as JSON.
 
         >>> from odc.geo.geobox import GeoBox
         >>> from shapely import box
@@ -90,9 +110,20 @@ def rasterize(
         >>> masks["class_map"].values[0], masks["coverage"].values[0], masks["conflict"].values[0]
         (array([1, 1, 2, 2], dtype=uint8), array([1. , 1. , 0.6, 1. ], dtype=float32), array([0, 0, 1, 0], dtype=uint8))
     """
-    wanted = _check(layers, rule, conflict, width_m)
+    wanted = _check(layers, rule, conflict, min_coverage)
+    bytes_per_pixel = sum(1 if name in ("class_map", "conflict") else 4 for name in wanted)
+    check_memory(
+        ", ".join(wanted), refined(grid_of(like), resolution), bytes_per_pixel, "Ask for fewer layers=, larger pixels"
+    )
     ready = prepare(
-        labels, like, value=value, resolution=resolution, background=background, width_m=width_m, legend=legend
+        labels,
+        like,
+        value=value,
+        resolution=resolution,
+        background=background,
+        width_m=width_m,
+        legend=legend,
+        outlines="distance" in wanted,
     )
     shape = (int(ready.geobox.shape.y), int(ready.geobox.shape.x))
     made = {_named(name, ready): _empty(name, ready, shape) for name in wanted}
@@ -109,8 +140,10 @@ def rasterize(
         shape,
         rule=rule,
         conflict=conflict,
+        min_coverage=float(min_coverage),
         layers={parts.get(name, name) for name in wanted},
         metres_per_unit=metres_per_unit(ready.geobox),
+        outlines=ready.outlines,
     ):
         for name in wanted:
             target = made[_named(name, ready)]
@@ -122,14 +155,23 @@ def rasterize(
                 target[rows, columns] = found[name]
     variables = {name: variable(("y", "x"), array, _attrs(name, ready)) for name, array in made.items()}
     said = {"rule": rule, "conflict_between": conflict, "repairs": ready.repairs, "set_aside": ready.set_aside}
-    attrs = {name: entry if isinstance(entry, str) else json.dumps(entry) for name, entry in said.items()}
+    attrs: dict[str, Any] = {
+        name: entry if isinstance(entry, str) else json.dumps(entry) for name, entry in said.items()
+    }
+    if min_coverage:
+        attrs["min_coverage"] = float(min_coverage)
+    if ready.remarks:
+        attrs["notes"] = json.dumps(ready.remarks)
     if "source" in labels.attrs:
         attrs["labels"] = str(labels.attrs["source"])
     same_grid = like if resolution is None else None
     return xr.Dataset(variables, coords=grid_coords(ready.geobox, same_grid), attrs=attrs)
 
 
-def _check(layers: Iterable[str], rule: str, conflict: str, width_m: Any) -> list[str]:
+def _check(layers: Iterable[str], rule: str, conflict: str, min_coverage: Any) -> list[str]:
+    number = isinstance(min_coverage, (int, float, np.number)) and not isinstance(min_coverage, bool)
+    if not (number and 0 <= min_coverage <= 1):
+        raise InputError(f"min_coverage={min_coverage!r} is not a share of a pixel; give 0 to 1, such as 0.5.")
     for name, given, kind in (("rule", rule, Rule), ("conflict", conflict, Conflict)):
         if given not in get_args(kind):
             raise InputError(f"{name}={given!r} is not a choice; take {' or '.join(map(repr, get_args(kind)))}.")
@@ -179,4 +221,5 @@ def _attrs(name: str, ready: Prepared) -> dict[str, Any]:
         "distance": ("distance to the boundary of its polygon", "m"),
     }
     long_name, units = words[name]
-    return attrs | {"long_name": long_name, "units": units}
+    numbered = {"numbered": ready.numbered} if name == "parcel_id" else {}
+    return attrs | {"long_name": long_name, "units": units, **numbered}

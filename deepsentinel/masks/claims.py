@@ -53,13 +53,16 @@ def burn(
     *,
     rule: Rule = "coverage",
     conflict: Conflict = "polygon",
+    min_coverage: float = 0.0,
     layers: Collection[str] = ("winner", "coverage", "conflict"),
     metres_per_unit: tuple[float, float] = (1.0, 1.0),
+    outlines: np.ndarray | None = None,
 ) -> Iterator[tuple[tuple[slice, slice], dict[str, np.ndarray]]]:
     """The layers of each block of the grid: where it lies, and its arrays by name.
 
     `winner` is the position of the polygon that a pixel belongs to, -1 for none; the other layers are as in
-    `deepsentinel.masks.rasterize`. Of polygons with equal shares the first one wins.
+    `deepsentinel.masks.rasterize`. Of polygons with equal shares the first one wins. `outlines` are what distances are
+    measured to; None for the geometries themselves.
 
         >>> pair = np.array([shapely.box(0, 0, 5, 10), shapely.box(5, 0, 20, 10)])
         >>> [(where, found)] = burn(pair, np.array([1, 2]), Affine(10, 0, 0, 0, -10, 10), (1, 2))
@@ -77,6 +80,8 @@ def burn(
             origin = (block.row, block.column)
             held = claims(part, affine, block.shape, centre=rule == "centre", origin=origin)
             won = _won(held, block.shape, rule)
+            if min_coverage > 0:
+                won = won[held.share[won] >= min_coverage - TIE]
             found["coverage"] = np.zeros(block.shape, dtype="float32")
             found["coverage"].ravel()[held.cell[won]] = held.share[won]
             if "conflict" in layers:
@@ -85,7 +90,8 @@ def burn(
             winner = np.full(block.shape, -1, dtype="int32")
             winner.ravel()[held.cell[won]] = held.polygon[won]
             if "distance" in layers:
-                found["distance"] = distance_m(part, winner, corner, metres_per_unit=metres_per_unit)
+                edges = part if outlines is None else outlines[block.members]
+                found["distance"] = distance_m(edges, winner, corner, metres_per_unit=metres_per_unit)
             # From positions in this block to positions in all of it; the last one, for none, stays -1.
             found["winner"] = np.append(block.members, -1).astype("int32")[winner]
         if "overlap" in layers:

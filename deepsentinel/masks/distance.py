@@ -37,7 +37,7 @@ def distance_m(
     Parameters
     ----------
     geometries
-        Polygons and multipolygons in the CRS of the grid; holes count as boundary.
+        Polygons and multipolygons in the CRS of the grid, holes count as boundary; or boundaries themselves, as lines.
     winner
         Which of them each pixel (y, x) belongs to, as a position in `geometries`; -1 for none.
     affine
@@ -100,6 +100,10 @@ class _Edges:
 def _edges(geometries: np.ndarray, affine: Affine, step: tuple[float, float]) -> _Edges:
     parts, part_of = shapely.get_parts(geometries, return_index=True)
     rings, ring_of = shapely.get_rings(parts, return_index=True)
+    if len(drawn := np.flatnonzero(shapely.get_dimensions(parts) == 1)):
+        rings, ring_of = np.append(rings, parts[drawn]), np.append(ring_of, drawn)
+        order = np.argsort(ring_of, kind="stable")
+        rings, ring_of = rings[order], ring_of[order]
     xy, point_of = shapely.get_coordinates(rings, return_index=True)
     # Counted from the corner of the grid, as squares of coordinates of millions of metres would lose digits.
     x = (xy[:, 0] - affine.c) * (step[0] / affine.a)

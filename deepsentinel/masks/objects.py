@@ -14,8 +14,8 @@ from odc.geo.geobox import GeoBox
 
 from deepsentinel.errors import InputError
 from deepsentinel.geometries import kinds
-from deepsentinel.grids import bounds_of, crs_of
-from deepsentinel.legend import Legend
+from deepsentinel.grids import bounds_of, crs_of, same_crs, transformer
+from deepsentinel.legend import Legend, LegendLike
 from deepsentinel.progress import progress
 
 from .coverage import claims
@@ -28,7 +28,7 @@ _HALF = 0.5
 # Objects that are looked at together, which bounds the memory.
 _CHUNK = 10_000
 # A cylindrical map on which areas are true.
-_EQUAL_AREA = pyproj.CRS("EPSG:6933")
+_EQUAL_AREA = pyproj.Proj("+proj=cea +lat_ts=30 +ellps=WGS84 +over")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def boxes(
     min_visible_share: float = 0.0,
     background: int = 0,
     width_m: float | str | None = None,
-    legend: Legend | None = None,
+    legend: LegendLike | None = None,
 ) -> Objects:
     """Each label as an object: its box, its pixels and its class, for detection and instance segmentation.
 
@@ -153,7 +153,7 @@ def boxes(
     width_m
         How wide lines and points are: metres, or the name of a column.
     legend
-        Names and colours; by default those that came with the labels.
+        Names and colours, as `rasterize` takes them; by default those that came with the labels.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def boxes(
     )
     found = legend_of(ready, value)
     instances = _instances(ready)
-    box, area_px, visible_share = _visible(ready, labels)
+    box, area_px, visible_share = _visible(ready, labels.crs)
     kept = np.array([item is not None for item in instances], dtype=bool)
     kept &= (area_px >= min_area_px) & (visible_share >= min_visible_share)
     return Objects(
@@ -195,7 +195,7 @@ def boxes(
     )
 
 
-def _visible(ready: Prepared, labels: gpd.GeoDataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _visible(ready: Prepared, own_crs: pyproj.CRS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each polygon the box around what lies on the grid, the area of that in pixels, and its share of the whole."""
     left, bottom, right, top = bounds_of(ready.geobox)
     shapes = ready.geometries.copy()
@@ -218,20 +218,30 @@ def _visible(ready: Prepared, labels: gpd.GeoDataFrame) -> tuple[np.ndarray, np.
     whole = shapely.area(ready.geometries)
     share = np.divide(area, whole, out=np.zeros(len(shapes)), where=whole > 0)
     crs = crs_of(ready.geobox)
-    if cut.any() and not crs.equals(labels.crs, ignore_axis_order=True):
-        # What was brought from another CRS has lost its far parts on the way, so the whole is the label as given.
-        given = np.asarray(labels.geometry.array, dtype=object)[ready.rows]
-        cut &= kinds(given) == "polygon"
-        share[cut] = np.minimum(_area_m2(shapes[cut], crs) / _area_m2(given[cut], pyproj.CRS(labels.crs)), 1)
+    if cut.any() and not same_crs(crs, own_crs):
+        # What was brought from another CRS has lost its far parts on the way, so the whole is the label as it was.
+        cut &= kinds(ready.cleaned) == "polygon"
+        lon, _ = transformer(crs, "EPSG:4326").transform((left + right) / 2, (bottom + top) / 2)
+        share[cut] = np.minimum(_area_m2(shapes[cut], crs, lon) / _area_m2(ready.cleaned[cut], own_crs, lon), 1)
     return _as_float32(box, rows, columns), area / abs(ready.geobox.affine.determinant), share
 
 
-def _area_m2(shapes: np.ndarray, crs: pyproj.CRS) -> np.ndarray:
+def _area_m2(shapes: np.ndarray, crs: pyproj.CRS, lon: float) -> np.ndarray:
+    """Areas on the Earth of shapes in any CRS; those that come from a projection lie around the meridian `lon`."""
     edges = shapely.bounds(shapes)
     # Edges that are straight here are curves there, and are followed in pieces.
     dense = shapely.segmentize(shapely.force_2d(shapes), np.maximum(np.ptp(edges[:, [0, 2]], axis=1), 1e-9) / 100)
-    to = pyproj.Transformer.from_crs(crs, _EQUAL_AREA, always_xy=True)
-    return np.asarray(shapely.area(shapely.make_valid(shapely.transform(dense, to.transform, interleaved=False))))
+    degrees = float(np.rad2deg(crs.axis_info[0].unit_conversion_factor)) if crs.is_geographic else None
+    to = transformer(crs, "EPSG:4326")
+
+    def flat(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Whoever wrote 181 degrees meant the far side of the antimeridian, and that is where it stays.
+        if degrees is not None:
+            return _EQUAL_AREA(x * degrees, y * degrees)
+        x, y = to.transform(x, y)
+        return _EQUAL_AREA(x + 360 * np.round((lon - x) / 360), y)
+
+    return np.asarray(shapely.area(shapely.make_valid(shapely.transform(dense, flat, interleaved=False))))
 
 
 def _as_float32(box: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -12,22 +12,21 @@ from typing import Any, Literal
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyproj
 import shapely
 from odc.geo.geobox import GeoBox
 
 from deepsentinel.errors import InputError, warn
 from deepsentinel.geometries import clean, kinds
 from deepsentinel.grids import grid_of, refined
-from deepsentinel.legend import Legend
+from deepsentinel.legend import Legend, LegendLike
 
+from .classes import MAX_NUMBER, ClassColumn, checked
 from .onto_grid import onto_grid
 
-__all__ = ["Prepared", "parcel_numbers", "prepare"]
+__all__ = ["Prepared", "check_memory", "parcel_numbers", "prepare"]
 
-# Of more codes than this no legend is made: nobody could read it, and it would travel with every mask.
-MAX_CLASSES = 5000
-MAX_NUMBER = np.iinfo("int32").max
+# A larger result is more likely a slip than a wish.
+MAX_GB = 8.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,14 @@ class Prepared:
     """What the column `id` holds; the row's position where there is none."""
     numbers: np.ndarray
     """int32, the number of each in the layer `parcel_id`; see `parcel_numbers`."""
+    numbered: Literal["id", "sorted"]
+    """Whether those are the ids themselves, or places in the sorted order of the table."""
     rows: np.ndarray
     """Position in the given table."""
-    order: np.ndarray
-    """The place of each in a tie, the lowest wins: 0, 1, 2 .. as they are sorted."""
+    cleaned: np.ndarray
+    """The shapes in the CRS of the labels, mended and whole: nothing is cut off, and lines and points are thin."""
+    outlines: np.ndarray | None
+    """What distances are measured to, where they are asked for: the geometries, or whole boundaries of cut ones."""
     geobox: GeoBox
     """The grid, already of the wanted resolution."""
     kind: Literal["class", "value"]
@@ -60,8 +63,10 @@ class Prepared:
     """`row`, `id`, `what`, from `deepsentinel.geometries.clean`."""
     set_aside: list[dict[str, Any]] = field(default_factory=list)
     """`row`, `id`, `reason`, `wkt`, from there too."""
-    notes: tuple[str, ...] = ()
-    """What was said to the user on the way."""
+    remarks: tuple[str, ...] = ()
+    """What is written down with the result, without a warning."""
+    present: tuple[int, ...] = ()
+    """All codes that occur in the whole table, also far from the grid."""
 
 
 def prepare(
@@ -72,13 +77,16 @@ def prepare(
     resolution: float | None = None,
     background: int = 0,
     width_m: float | str | None = None,
-    legend: Legend | None = None,
+    legend: LegendLike | None = None,
+    keep_codes: bool = False,
+    outlines: bool = False,
 ) -> Prepared:
     """Labels cleaned, brought into the CRS of the grid, cut down to what reaches it, sorted and numbered.
 
     What is said about the whole table (which texts get which number, whether a class clashes with the background,
     which parcel gets which number) does not depend on the grid, so that all patches of a project agree. What is mended
-    and set aside is told for the rows near the grid.
+    and set aside is told for the rows near the grid. `keep_codes` leaves the codes as they are, where nothing has to be
+    kept apart from them; `outlines` asks for those.
 
         >>> labels = gpd.GeoDataFrame({"ground_truth": ["oats", "rye"]}, crs="EPSG:32631",
         ...     geometry=[shapely.box(0, 0, 25, 40), shapely.box(25, 0, 40, 40)])
@@ -88,25 +96,25 @@ def prepare(
     """
     geobox = refined(grid_of(like), resolution)
     _check_background(background)
-    checked = clean(labels.iloc[:0], value=value) if isinstance(labels, gpd.GeoDataFrame) else clean(labels)
-    crs = pyproj.CRS(checked.table.crs)
-    column = _Column.of(labels, value, legend, background)
-    notes = list(column.notes)
+    labels = checked(labels, value)
+    crs = labels.crs
+    column = ClassColumn.of(labels, value, legend, None if keep_codes else background)
+    notes = list(column.warnings)
 
     near, box = onto_grid(labels.geometry.array, crs, geobox, reach_m=_reach_m(labels, width_m))
     part = clean(labels.iloc[near], value=value)
     notes += part.warnings
     rows = near[part.positions]
-    shapes = np.asarray(part.table.geometry.array, dtype=object)
-    is_kind = kinds(shapes)
-    widths_m = _widths_m(part.table, width_m, is_kind)
-    shapes = box.bring(shapes, widths_m)
+    cleaned = np.asarray(part.table.geometry.array, dtype=object)
+    widths_m = _widths_m(part.table, width_m, kinds(cleaned))
+    shapes = box.bring(cleaned, widths_m)
     kept = box.reached(shapes)
-    shapes, rows = shapes[kept], rows[kept]
+    shapes, cleaned, rows, widths_m = shapes[kept], cleaned[kept], rows[kept], widths_m[kept]
 
     codes = column.codes[rows]
     order = _sorted(labels, rows, [codes, _id_keys(labels)[rows] if "id" in labels.columns else None])
-    shapes, rows, codes = shapes[order], rows[order], codes[order]
+    shapes, cleaned, rows, codes = shapes[order], cleaned[order], rows[order], codes[order]
+    lines = box.outlines(cleaned, shapes, widths_m[order]) if outlines else None
     if len(labels) == 0:
         notes.append("The table of labels is empty, so every pixel is background.")
     elif len(part.set_aside) == len(labels):
@@ -117,13 +125,16 @@ def prepare(
         notes.append(box.how_far(np.asarray(labels.geometry.array, dtype=object)[usable], crs))
     for note in notes:
         warn(note)
+    numbers, numbered = _numbers(labels, column.codes)
     return Prepared(
         geometries=shapes,
         classes=codes,
         ids=labels["id"].to_numpy()[rows] if "id" in labels.columns else rows,
-        numbers=_numbers(labels, column.codes)[rows],
+        numbers=numbers[rows],
+        numbered=numbered,
         rows=rows,
-        order=np.arange(len(rows)),
+        cleaned=cleaned,
+        outlines=lines,
         geobox=geobox,
         kind=column.kind,
         legend=column.legend,
@@ -131,116 +142,43 @@ def prepare(
         background=background,
         repairs=_renumbered(part.repairs, near),
         set_aside=_renumbered(part.set_aside, near),
-        notes=tuple(notes),
+        remarks=column.remarks,
+        present=column.present,
     )
 
 
-def parcel_numbers(labels: gpd.GeoDataFrame, *, value: str = "ground_truth") -> pd.DataFrame:
+def parcel_numbers(
+    labels: gpd.GeoDataFrame, *, value: str = "ground_truth", legend: LegendLike | None = None
+) -> pd.DataFrame:
     """Which number a label has in the layer `parcel_id`: a table `number, id` with the index of the labels.
 
     Ids that are positive whole numbers without repetition stand in the mask as they are. All others are numbered from 1
-    in their sorted order, and labels without ids, or with repeated ones, in the order of class, id, area and place.
+    in their sorted order, and labels without ids, or with repeated ones, in the order of class, id, area and place;
+    `value` and `legend` are those of the mask. Which of the two it was, `numbered` tells, "id" or "sorted": here in
+    the `attrs` of the table, and in those of the layer.
 
         >>> labels = gpd.GeoDataFrame({"ground_truth": [7, 7], "id": ["FR-9", "FR-2"]}, crs="EPSG:32631",
         ...     geometry=[shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1)])
         >>> parcel_numbers(labels)["number"].tolist()
         [2, 1]
     """
-    clean(labels.iloc[:0] if isinstance(labels, gpd.GeoDataFrame) else labels, value=value)
-    codes = _Column.of(labels, value, None, background=None).codes
+    labels = checked(labels, value)
+    codes = ClassColumn.of(labels, value, legend, background=None).codes
     ids = labels["id"].to_numpy() if "id" in labels.columns else np.full(len(labels), None, dtype=object)
-    return pd.DataFrame({"number": _numbers(labels, codes), "id": ids}, index=labels.index)
+    numbers, numbered = _numbers(labels, codes)
+    table = pd.DataFrame({"number": numbers, "id": ids}, index=labels.index)
+    table.attrs["numbered"] = numbered
+    return table
 
 
-@dataclass(frozen=True)
-class _Column:
-    """The column of classes as numbers, for all rows; rows without one hold anything and are set aside later."""
-
-    codes: np.ndarray
-    kind: Literal["class", "value"]
-    legend: Legend | None
-    shifted_by: int
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, labels: gpd.GeoDataFrame, value: str, legend: Legend | None, background: int | None) -> _Column:
-        column = labels[value]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.astype(column.cat.categories.dtype)
-        if column.dtype == object:
-            column = column.infer_objects()
-        present = column[column.notna()]
-        if pd.api.types.is_float_dtype(column.dtype):
-            return cls(column.to_numpy("float64", na_value=np.nan), "value", None, 0, ())
-        if pd.api.types.is_integer_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
-            codes = column.fillna(0).to_numpy("int64") if column.hasnans else column.to_numpy("int64")
-            known = codes[column.notna().to_numpy()]
-            _check_codes(known, value)
-            legend = _legend_for(np.unique(known), labels, value, legend)
-        elif all(isinstance(text, str) for text in pd.unique(present)):
-            legend = legend or Legend.of_texts(pd.unique(present), name=value)
-            codes = _coded(column, legend, value)
-            known = codes[column.notna().to_numpy()]
-        else:
-            kinds_seen = sorted({type(entry).__name__ for entry in pd.unique(present)})
-            raise InputError(
-                f"Column {value!r} holds {' and '.join(kinds_seen)} ({column.dtype}); classes are whole numbers or"
-                f" texts, and values to regress are floats. Convert it with labels[{value!r}].astype(...)."
-            )
-        found = set(np.unique(known).tolist())
-        shift = 0
-        taken = found | set(legend.codes if legend is not None else ())
-        while background is not None and background - shift in taken:
-            shift += 1
-        if background is None or not shift:
-            return cls(codes, "class", legend, 0, ())
-        note = (
-            f"Class {background} of the labels is also the background, so all classes are shifted by {shift}: a pixel"
-            f" of {background + shift} is class {background}. The mask's legend is shifted too; choose another"
-            " background= to keep the codes."
-        )
-        return cls(codes + shift, "class", legend and legend.shifted(shift), shift, (note,))
-
-
-def _legend_for(codes: np.ndarray, labels: gpd.GeoDataFrame, value: str, legend: Legend | None) -> Legend | None:
-    """The given legend, or the one that travels with the table if it knows these codes, or the codes as they are.
-
-    None where there are so many codes that they are numbers of something rather than classes.
-    """
-    if legend is None:
-        text = labels.attrs.get("legend")
-        stored = Legend.from_json(text) if text else None
-        known = stored is not None and set(codes.tolist()) <= set(stored.codes)
-        if stored is not None and known:
-            return stored
-        return Legend.of_codes(codes) if len(codes) <= MAX_CLASSES else None
-    if lost := sorted(set(codes.tolist()) - set(legend.codes)):
+def check_memory(layers: str, geobox: GeoBox, bytes_per_pixel: int, advice: str) -> None:
+    """Refuses a result that no memory is likely to hold, before anything is computed."""
+    rows, columns = geobox.shape
+    needed_gb = rows * columns * bytes_per_pixel / 1e9
+    if needed_gb > MAX_GB:
         raise InputError(
-            f"Column {value!r} holds {', '.join(map(str, lost[:5]))}{' ..' if len(lost) > 5 else ''}, which the legend"
-            f" {legend.name!r} does not know; it has {', '.join(map(str, legend.codes[:12]))}. Leave out legend= to"
-            " take the codes as they are."
-        )
-    return legend
-
-
-def _coded(column: pd.Series, legend: Legend, value: str) -> np.ndarray:
-    by_name = {str(code): code for code in legend.codes} | {name: code for code, name in legend.names.items()}
-    present = column.notna()
-    if lost := sorted(set(pd.unique(column[present])) - set(by_name)):
-        raise InputError(
-            f"Column {value!r} holds {', '.join(map(repr, lost[:5]))}{' ..' if len(lost) > 5 else ''}, which the legend"
-            f" {legend.name!r} does not name. Leave out legend= to have the texts numbered."
-        )
-    return column.map(by_name).fillna(0).to_numpy("int64")
-
-
-def _check_codes(codes: np.ndarray, value: str) -> None:
-    lowest, highest = (int(codes.min()), int(codes.max())) if codes.size else (0, 0)
-    if lowest < 0 or highest >= MAX_NUMBER:
-        wrong, why = (lowest, "is negative") if lowest < 0 else (highest, "does not fit 32 bits")
-        raise InputError(
-            f"Class {wrong} in column {value!r} {why}. Turn the codes into texts, which are then numbered from 1:"
-            f" labels[{value!r}].astype(str)."
+            f"{layers} on {rows} x {columns} pixels take {needed_gb:,.1f} GB, and at most {MAX_GB:g} GB are made at a"
+            f" time. {advice}, or cut the grid into smaller ones."
         )
 
 
@@ -327,21 +265,21 @@ def _repeats(keys: list[np.ndarray], order: np.ndarray) -> np.ndarray:
     return same
 
 
-def _numbers(labels: gpd.GeoDataFrame, codes: np.ndarray) -> np.ndarray:
+def _numbers(labels: gpd.GeoDataFrame, codes: np.ndarray) -> tuple[np.ndarray, Literal["id", "sorted"]]:
     keys: list[np.ndarray | None] = [codes]
     if "id" in labels.columns:
         ids = labels["id"]
         if pd.api.types.is_integer_dtype(ids.dtype) and not ids.hasnans and ids.is_unique:
             plain = ids.to_numpy("int64")
             if len(plain) == 0 or (plain.min() > 0 and plain.max() < MAX_NUMBER):
-                return plain.astype("int32")
+                return plain.astype("int32"), "id"
         # Class comes after the id: a number should not change when somebody corrects a class.
         keys = [_id_keys(labels), codes]
         if ids.is_unique and not ids.hasnans:
             keys = [_id_keys(labels)]
     numbers = np.empty(len(labels), dtype="int32")
     numbers[_sorted(labels, np.arange(len(labels)), keys)] = np.arange(1, len(labels) + 1)
-    return numbers
+    return numbers, "sorted"
 
 
 def _renumbered(entries: list[dict[str, Any]], near: np.ndarray) -> list[dict[str, Any]]:

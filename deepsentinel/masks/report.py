@@ -15,24 +15,29 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from deepsentinel.geometries import Cleaned, clean, kinds
+from deepsentinel.geometries import Cleaned, SetAside, clean, kinds
 from deepsentinel.grids import bounds_of, grid_of, refined
+
+from .classes import checked
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["PROBLEMS", "LabelReport", "label_report"]
+__all__ = ["PROBLEMS", "REMARKS", "LabelReport", "label_report"]
 
+# Short enough for pandas to print the table of counts whole, on 80 letters a line.
 PROBLEMS: dict[str, str] = {
-    "set aside": "no geometry, no class or a coordinate that is not a number: not in any mask",
-    "invalid": "repaired: a ring that crosses itself, or a collection of several kinds",
-    "duplicated": "the same outline as another row, whichever corner it begins at",
-    "overlapping": "shares ground with another outline, more than a thousandth of a pixel",
-    "smaller than a pixel": "a polygon of less area than one pixel",
-    "outside": "no part of it lies on the grid",
+    "set aside": "no shape, no class, or no label at all",
+    "invalid": "repaired: crosses itself, or is mixed",
+    "duplicated": "the same outline as another row",
+    "overlapping": "shares over 0.001 pixels with another",
+    "smaller than a pixel": "a remark: less area than one pixel",
+    "outside": "a remark: no part is on the grid",
     "out of date": "valid at none of the scene's times",
 }
 """What is looked for, in the order of the tables, and what each means."""
+REMARKS = ("smaller than a pixel", "outside")
+"""What is no fault of a label: it says how the grid suits the labels."""
 # Less than this part of a pixel is the noise of coordinates, not an error of anyone's.
 OVERLAP_PX = 1e-3
 _OVERLAP = "2********"  # DE-9IM: the interiors share an area
@@ -59,10 +64,13 @@ class LabelReport:
     grid: GeoBox
     """The grid they were held against."""
 
+    alike: tuple[tuple[str, ...], ...] = ()
+    """Classes that differ in upper and lower case or in blanks only: in a mask they are several all the same."""
+
     @property
     def faulty(self) -> int:
-        """How many rows have a problem; to lie outside of the grid is none of theirs."""
-        wrong = self.where[self.where["problem"] != "outside"]
+        """How many rows have a problem; to be small for the grid, or outside of it, is none of theirs."""
+        wrong = self.where[~self.where["problem"].isin(REMARKS)]
         named = pd.concat([wrong["row"], wrong["other_row"]]).dropna()
         return int(named.nunique() + wrong["row"].isna().sum())
 
@@ -71,11 +79,21 @@ class LabelReport:
         """How many rows do not reach the grid."""
         return int((self.where["problem"] == "outside").sum())
 
+    @property
+    def small(self) -> int:
+        """How many rows are smaller than a pixel; they are in a mask all the same, where they win one."""
+        return int((self.where["problem"] == "smaller than a pixel").sum())
+
     def __repr__(self) -> str:
-        lines = [f"{self.rows} labels: {self.faulty} with a problem, {self.outside} outside of the grid"]
+        remarks = f"{self.small} smaller than a pixel, {self.outside} outside of the grid"
+        lines = [f"{self.rows} labels: {self.faulty} with a problem; {remarks}"]
         for problem, found in self.counts.iterrows():
             number = "not checked" if pd.isna(found["rows"]) else str(found["rows"])
             lines.append(f"  {problem:<21}{number:>11}  {found['meaning']}")
+        if self.alike:
+            lines.append(
+                f"  classes spelled alike: {'; '.join(' and '.join(map(repr, names)) for names in self.alike)}"
+            )
         return "\n".join(lines)
 
 
@@ -85,8 +103,9 @@ def label_report(
     """How many labels are invalid, duplicated, overlapping, too small, outside or out of date; and where.
 
     `like` is what `rasterize` takes: a patch, a DataArray or a GeoBox; a patch's times tell which labels are out of
-    date. `resolution` is the size of the mask's pixels where it is not that of `like`. Nothing is changed; what a
-    reader has already repaired or set aside is counted too, from what it noted in `labels.attrs`.
+    date. A label holds from its `valid_from` on, and no longer at its `valid_to`. `resolution` is the size of the
+    mask's pixels where it is not that of `like`. Overlaps are looked for among the labels that reach the grid. Nothing
+    is changed; what a reader has already repaired or set aside is counted too, from what it noted in `labels.attrs`.
 
         >>> from deepsentinel import geobox
         >>> grid = geobox((2.0, 48.0, 2.01, 48.01))
@@ -96,6 +115,8 @@ def label_report(
         >>> label_report(labels, grid).counts["rows"].to_dict()["duplicated"]
         2
     """
+    if value is not None:
+        labels = checked(labels, value)
     cleaned = clean(labels, value=value)
     grid, times = refined(grid_of(like), resolution), _times(like)
     pixel = abs(float(grid.resolution.x * grid.resolution.y))
@@ -111,7 +132,8 @@ def label_report(
     _add_notes(found, cleaned, labels, shapes)
     for row in np.flatnonzero(copies[groups] > 1).tolist():
         found.add("duplicated", positions[row], shapes[row], f"{copies[groups[row]]} rows with this outline")
-    first, second, shared = overlaps(own, is_polygon & projected, groups)
+    on_grid = _on_grid(shapes, projected, grid)
+    first, second, shared = overlaps(own, is_polygon & on_grid, groups)
     shared = np.asarray(gpd.GeoSeries(shared, crs=table.crs).to_crs(str(grid.crs)).array, dtype=object)
     shared_area = shapely.area(shared)
     real = shared_area > OVERLAP_PX * pixel
@@ -122,19 +144,22 @@ def label_report(
     for row in np.flatnonzero(is_polygon & (area_px < 1)).tolist():
         words = f"{area_px[row]:.2g} pixels"
         found.add("smaller than a pixel", positions[row], shapes[row], words, area_px=area_px[row])
-    for row in np.flatnonzero(~_on_grid(shapes, projected, grid)).tolist():
+    for row in np.flatnonzero(~on_grid).tolist():
         found.add("outside", positions[row], shapes[row] if projected[row] else None)
     dated = {"valid_from", "valid_to"} & set(table.columns) if times.size else set()
     if dated:
         for row, why in _out_of_date(table, times):
             found.add("out of date", positions[row], shapes[row], why)
     where = found.table(str(grid.crs))
-    total = len(labels) + len(labels.attrs.get("set_aside") or [])
+    total = len(labels) + len(_gone(labels))
     rows = {problem: int((where["problem"] == problem).sum()) for problem in PROBLEMS}
     # An outline that several rows have overlaps in each of them, though its pairs are listed once.
-    rows["overlapping"] = int(np.isin(groups, groups[np.concatenate([first[real], second[real]])]).sum())
+    rows["overlapping"] = int((np.isin(groups, groups[np.concatenate([first[real], second[real]])]) & on_grid).sum())
     outlines = gpd.GeoSeries(shapes, index=positions, crs=str(grid.crs))
-    return LabelReport(total, _counts(rows, total, unknown=() if dated else ("out of date",)), where, outlines, grid)
+    counts = _counts(rows, total, unknown=() if dated else ("out of date",))
+    # A reader's codes are of texts that it has put beside them.
+    told = value if value is None or value != "ground_truth" or "class_name" not in table.columns else "class_name"
+    return LabelReport(total, counts, where, outlines, grid, () if told is None else _alike(table[told]))
 
 
 def overlaps(
@@ -210,8 +235,8 @@ def _add_notes(found: _Findings, cleaned: Cleaned, labels: gpd.GeoDataFrame, sha
         found.add("set aside", entry["row"], None, entry["reason"])
     for entry in cleaned.repairs:
         found.add("invalid", entry["row"], shapes[at[entry["row"]]], entry["what"])
-    for entry in labels.attrs.get("set_aside") or []:
-        found.add("set aside", None, None, entry["reason"], name=entry["id"])
+    for name, reason in _gone(labels):
+        found.add("set aside", None, None, reason, name=name)
     repaired = labels.attrs.get("repairs") or []
     if repaired and found.ids is not None:
         # The reader counted the rows of the file, of which this table may be a part: only the id still tells.
@@ -224,6 +249,22 @@ def _add_notes(found: _Findings, cleaned: Cleaned, labels: gpd.GeoDataFrame, sha
         found.add("invalid", row, shape, entry["what"], name=entry["id"])
 
 
+def _gone(labels: gpd.GeoDataFrame) -> list[tuple[Any, str]]:
+    """Id and reason of the rows that the reader set aside: of all where it kept them, else of those it lists."""
+    entries = labels.attrs.get("set_aside") or []
+    if isinstance(entries, SetAside) and entries.rows:
+        return [pair for rows in entries.rows for pair in zip(rows["id"], rows["reason"], strict=True)]
+    return [(entry["id"], entry["reason"]) for entry in entries]
+
+
+def _alike(classes: pd.Series) -> tuple[tuple[str, ...], ...]:
+    """Texts that are one to a person and several to a computer."""
+    spelled: dict[str, list[str]] = {}
+    for text in sorted({entry for entry in pd.unique(classes.dropna()) if isinstance(entry, str)}):
+        spelled.setdefault("".join(text.split()).casefold(), []).append(text)
+    return tuple(tuple(texts) for texts in spelled.values() if len(texts) > 1)
+
+
 def _on_grid(shapes: np.ndarray, projected: np.ndarray, grid: GeoBox) -> np.ndarray:
     extent = shapely.box(*bounds_of(grid))
     shapely.prepare(extent)
@@ -233,20 +274,17 @@ def _on_grid(shapes: np.ndarray, projected: np.ndarray, grid: GeoBox) -> np.ndar
 
 
 def _out_of_date(table: gpd.GeoDataFrame, times: np.ndarray) -> list[tuple[int, str]]:
-    """Rows that hold at none of the times. A bound that is a day without a time means the whole of that day."""
+    """Rows that hold at none of the times: a label holds from the moment it begins up to, not at, that of its end."""
     begin, end = (_naive(table[name]) if name in table else None for name in ("valid_from", "valid_to"))
     holds = np.zeros(len(table), dtype=bool)
-    if end is not None:
-        whole_day = end == end.astype("datetime64[D]")
-        end = np.where(whole_day, end + np.timedelta64(1, "D") - np.timedelta64(1, "ns"), end)
     for time in times:
         # A missing bound is an open one, and every comparison with NaT is false.
         starts = ~(begin > time) if begin is not None else True
-        ends = ~(end < time) if end is not None else True
+        ends = ~(end <= time) if end is not None else True
         holds |= starts & ends
     said = []
     for row in np.flatnonzero(~holds).tolist():
-        if end is not None and end[row] < times[0]:
+        if end is not None and end[row] <= times[0]:
             said.append((row, f"valid until {end[row].astype('datetime64[D]')}"))
         elif begin is not None:
             said.append((row, f"valid from {begin[row].astype('datetime64[D]')}"))

@@ -18,10 +18,11 @@ from odc.geo.geobox import GeoBox
 from deepsentinel.aoi import utm_crs
 from deepsentinel.errors import InputError, warn
 from deepsentinel.geometries import clean
-from deepsentinel.grids import bounds_of, crs_of, grid_of, refined
-from deepsentinel.legend import Legend
+from deepsentinel.grids import bounds_of, crs_of, grid_of, refined, same_crs, transformer
+from deepsentinel.legend import LegendLike
 
 from .claims import Layer, Rule
+from .classes import checked, stored_legend
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,13 +78,9 @@ def parcel_sizes(labels: gpd.GeoDataFrame, resolution: float = 10) -> ParcelSize
     if cleaned.table.empty:
         raise InputError(
             f"None of the {len(labels)} labels is a usable polygon, so there is no size to tell"
-            + (
-                f": row {cleaned.set_aside[0]['row']} is {cleaned.set_aside[0]['reason']}."
-                if cleaned.set_aside
-                else "."
-            )
+            + (f": row {cleaned.set_aside[0]['row']}: {cleaned.set_aside[0]['reason']}." if cleaned.set_aside else ".")
         )
-    shapes, _ = _in_utm(np.asarray(cleaned.table.geometry.array, dtype=object), pyproj.CRS(labels.crs))
+    shapes, _ = _in_utm(np.asarray(cleaned.table.geometry.array, dtype=object), labels.crs)
     edges = shapely.bounds(shapes) / resolution
     table = pd.DataFrame(
         {
@@ -108,7 +105,8 @@ def parcel_window(
     rule: Rule = "coverage",
     layers: Iterable[Layer] = ("class_map", "parcel_id", "coverage", "conflict"),
     width_m: float | str | None = None,
-    legend: Legend | None = None,
+    min_coverage: float = 0.0,
+    legend: LegendLike | None = None,
 ) -> xr.Dataset:
     """The masks of one parcel in a square window around it; everything else in it is background.
 
@@ -124,8 +122,11 @@ def parcel_window(
         Sentinel-2 in the UTM zone of the parcel.
     resolution
         The size of the pixels. None: 10 m, or that of `like`.
-    value, background, rule, layers, width_m, legend
-        As in `rasterize`.
+    value, background, rule, layers, width_m, min_coverage, legend
+        As in `rasterize`. A parcel alone keeps every pixel that it touches; with `min_coverage=0.5` those of which it
+        covers half, which are about as many as its area.
+        `parcel_id` is the id where that is a positive whole number; of any other the parcel is the first of its table
+        of one row, which its attribute `numbered` says: "sorted".
 
     Returns
     -------
@@ -148,13 +149,16 @@ def parcel_window(
             f"parcel= is {given}; one parcel as a table of one row is needed, as a row alone has no CRS: write"
             " labels.iloc[[7]], with two pairs of brackets."
         )
-    cleaned = clean(parcel, value=value)
+    parcel = checked(parcel, value)
+    cleaned = clean(parcel[[value, parcel.geometry.name]], value=value)
     if cleaned.table.empty:
-        raise InputError(f"There is no window around this parcel: it is {cleaned.set_aside[0]['reason']}.")
+        reason = cleaned.set_aside[0]["reason"]
+        classless = f"; labels[labels[{value!r}].notna()] are those with one" if reason == f"no {value}" else ""
+        raise InputError(f"There is no window around this parcel, as it cannot be burnt: {reason}{classless}.")
     if legend is None:
-        _check_class(cleaned.table[value].iloc[0], background, value, "legend" in parcel.attrs)
+        _check_class(parcel, background, value)
     shapes = np.asarray(cleaned.table.geometry.array, dtype=object)
-    geobox = _window(shapes, pyproj.CRS(parcel.crs), int(size_px), like, resolution)
+    geobox = _window(shapes, parcel.crs, int(size_px), like, resolution)
     return rasterize(
         parcel,
         geobox,
@@ -163,13 +167,16 @@ def parcel_window(
         rule=rule,
         layers=layers,
         width_m=width_m,
+        min_coverage=min_coverage,
         legend=legend,
     )
 
 
-def _check_class(code: Any, background: int, value: str, has_legend: bool) -> None:
+def _check_class(parcel: gpd.GeoDataFrame, background: int, value: str) -> None:
     """What a class is called may depend on the others of its table, which are not here."""
-    if isinstance(code, str):
+    code = parcel[value].iloc[0]
+    has_legend = stored_legend(parcel, value, [code]) is not None
+    if isinstance(code, str) and not has_legend:
         raise InputError(
             f"Column {value!r} holds texts, which are numbered over a whole table, and this is one row of it. Give"
             f" legend=Legend.of_texts(labels[{value!r}]), so that all windows agree."
@@ -183,16 +190,16 @@ def _check_class(code: Any, background: int, value: str, has_legend: bool) -> No
 
 def _window(shapes: np.ndarray, crs: pyproj.CRS, size_px: int, like: Any, resolution: float | None) -> GeoBox:
     """The square of whole pixels whose middle is nearest to that of the parcel."""
+    target: Any
     if like is None:
         step = 10.0 if resolution is None else resolution
         _check_positive("resolution", step, "metres, such as resolution=10")
         there, names = _in_utm(shapes, crs)
-        lattice, target = Affine(step, 0, 0, 0, -step, 0), pyproj.CRS(names[0])
+        lattice, target = Affine(step, 0, 0, 0, -step, 0), names[0]
     else:
         grid = refined(grid_of(like), resolution)
-        lattice, target = grid.affine, crs_of(grid)
-        to = pyproj.Transformer.from_crs(crs, target, always_xy=True)
-        there = shapely.transform(shapes, to.transform, interleaved=False)
+        lattice, target = grid.affine, grid.crs
+        there = shapely.transform(shapes, transformer(crs, crs_of(grid)).transform, interleaved=False)
     left, bottom, right, top = shapely.bounds(there[0])
     if not np.isfinite([left, bottom, right, top]).all():
         raise InputError("The parcel has no place in the CRS of like=; leave it out for a window in the UTM zone.")
@@ -231,17 +238,16 @@ def _sides_px(edges: np.ndarray) -> np.ndarray:
 def _in_utm(shapes: np.ndarray, crs: pyproj.CRS) -> tuple[np.ndarray, list[str]]:
     """Each shape in the UTM zone of the middle of its bounds, and the name of that zone."""
     edges = shapely.bounds(shapes)
-    to_lonlat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = to_lonlat.transform((edges[:, 0] + edges[:, 2]) / 2, (edges[:, 1] + edges[:, 3]) / 2)
+    lon, lat = transformer(crs, "EPSG:4326").transform((edges[:, 0] + edges[:, 2]) / 2, (edges[:, 1] + edges[:, 3]) / 2)
     # A million calls are saved by asking once for all places that share a zone.
     near = np.stack([np.floor((lon + 180) / 6), lat >= 0, lat > 84, lat < -80])
     _, first, zone = np.unique(near, axis=1, return_index=True, return_inverse=True)
     names = [utm_crs(float(lon[at]), float(lat[at])) for at in first]
     moved = shapes.copy()
     for number, name in enumerate(names):
-        if crs.equals(pyproj.CRS(name), ignore_axis_order=True):
+        if same_crs(crs, name):
             continue
-        to = pyproj.Transformer.from_crs(crs, name, always_xy=True)
+        to = transformer(crs, name)
         mine = zone.ravel() == number
         moved[mine] = shapely.transform(shapes[mine], to.transform, interleaved=False)
     return moved, [names[number] for number in zone.ravel()]

@@ -114,7 +114,12 @@ def test_the_table_is_canonical(kind: str, tmp_path: Path) -> None:
     assert (truth == truth[0]).all()
     assert len(set(truth[0])) == 3
     if labels.attrs["legend"] is not None:
-        assert set(labels["ground_truth"]) <= set(Legend.from_json(labels.attrs["legend"]).codes)
+        names = Legend.from_json(labels.attrs["legend"]).names
+        assert set(labels["ground_truth"]) <= set(names)
+        assert labels.columns[5] == "class_name"
+        assert labels["class_name"].tolist() == [names[code] for code in labels["ground_truth"]]
+    else:
+        assert "class_name" not in labels.columns
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -417,3 +417,13 @@ def test_a_file_in_pieces_reads_as_the_whole(real: Path) -> None:
     touching = whole[whole.intersects(shapely.box(7.415, 43.730, 7.425, 43.738))]
     assert 300 < len(some) < len(whole)
     assert sorted(some["id"]) == sorted(touching["id"])
+
+
+def test_the_legend_is_of_openstreetmap_with_the_codes_and_colours_of_corine(tmp_path: Path) -> None:
+    path = ds.open_source("demo", size_px=256).labels["osm"]
+    for level in (1, 2, 3):
+        legend = Legend.from_json(read_labels(path, level=level, flatten=False).attrs["legend"])
+        assert legend.classes == corine(level).classes
+        while legend is not None:
+            assert legend.name == "osm"
+            legend = legend.coarser

@@ -14,9 +14,10 @@ import shapely
 
 from deepsentinel.errors import DeepSentinelWarning, InputError
 from deepsentinel.labels import read_labels
-from deepsentinel.labels.apart import geometry_ids, without
+from deepsentinel.labels.apart import without
 from deepsentinel.labels.codes import code_texts
 from deepsentinel.labels.crops import hcat_class, hcat_classes, national_classes, year_in
+from deepsentinel.labels.ids import geometry_ids
 from deepsentinel.legend import Legend, crops, source_codes
 
 # What each code that occurs in the real extracts means, from the publishers' own names.
@@ -99,12 +100,14 @@ def test_real_extracts_give_every_parcel_its_class_its_crs_and_its_own_columns(r
     kind, epsg, column, meaning, year, id_column = REAL[name]
     path = real / "parcels" / name
     source = pyogrio.read_dataframe(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeepSentinelWarning)
+    no_fields = NO_FIELDS.get(name, {})
+    with warnings.catch_warnings(record=True, action="always", category=DeepSentinelWarning) as said:
         labels = read_labels(path)
+    # What is left out is said in one sentence, however many rows and reasons there are; nothing else is.
+    aside = f"{sum(no_fields.values())} of {len(source)} rows set aside"
+    assert [str(entry.message).partition(": ")[2].partition(":")[0] for entry in said] == [aside] * bool(no_fields)
     assert labels.attrs["kind"] == kind
     assert labels.crs.to_epsg() == epsg
-    no_fields = NO_FIELDS.get(name, {})
     fields = source[~source[column].isin(list(no_fields))]
     assert names_of(labels).tolist() == fields[column].map(meaning).tolist()
     assert shapely.equals(labels.geometry.to_numpy(), fields.geometry.to_numpy()).all()
@@ -215,6 +218,7 @@ def test_upper_and_lower_case_columns_are_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.DataFrame(upper[first]), pd.DataFrame(lower[first]))
 
 
+@pytest.mark.filterwarnings("ignore:.*set aside. a landscape element")
 def test_ids_made_from_outlines_do_not_depend_on_rows_corners_or_the_extract(real: Path, tmp_path: Path) -> None:
     path = real / "parcels" / "nl_brp_2023.gpkg"
     labels = read_labels(path)
@@ -354,11 +358,37 @@ def test_broken_outlines_are_told_by_their_row_in_the_file(tmp_path: Path) -> No
     bow_tie = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
     table = strips(3, "EPSG:31370", GWSCOD_H=["11", "60", "60"], REF_ID=[7, 8, 9])
     table.geometry = [table.geometry.iloc[0], bow_tie, table.geometry.iloc[2]]
-    with pytest.warns(DeepSentinelWarning, match="repaired"):
+    with (
+        pytest.warns(DeepSentinelWarning, match="1 of 2 geometries were repaired"),
+        pytest.warns(DeepSentinelWarning, match="1 of 3 rows set aside: a building. It is listed"),
+    ):
         labels = read_labels(written(tmp_path, table))
     assert [(entry["row"], entry["id"]) for entry in labels.attrs["repairs"]] == [(1, 8)]
     assert [(entry["row"], entry["id"]) for entry in labels.attrs["set_aside"]] == [(0, 7)]
     assert labels.area.round(9).tolist()[0] == 2.0
+
+
+def test_all_reasons_are_said_in_one_sentence_with_their_counts(tmp_path: Path) -> None:
+    table = strips(6, "EPSG:31370", GWSCOD_H=["11", "60", None, "60", "12", "60"], REF_ID=range(6))
+    table.geometry = [*table.geometry[:3], None, *table.geometry[4:]]
+    with pytest.warns(DeepSentinelWarning) as said:
+        labels = read_labels(written(tmp_path, table))
+    (words,) = [str(entry.message).partition(": ")[2] for entry in said]
+    assert words.startswith("4 of 6 rows set aside: a building (2 rows); no crop code is written (1 row); no geometry")
+    assert len(labels) == 2
+    assert len(labels.attrs["set_aside"]) == 4
+
+
+def test_a_column_that_asked_for_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = written(tmp_path, strips(3, CODE_CULTU=["BTH", "MIS", "BTH"], ID_PARCEL=["1", "2", "3"]))
+    with pytest.raises(InputError, match=r"rasterize\(labels, grid, value='CODE_CULTU'\)") as said:
+        read_labels(path, value="code_cultu")
+    assert "kind='canonical', value='CODE_CULTU'" in str(said.value)
+    own = read_labels(path, kind="canonical", value="CODE_CULTU")
+    assert own["class_name"].tolist() == ["BTH", "MIS", "BTH"]
+    with pytest.raises(InputError) as said:
+        read_labels(path, value="no_column")
+    assert "stays in the table" not in str(said.value)
 
 
 def test_a_country_of_ditches_does_not_fill_the_attributes() -> None:

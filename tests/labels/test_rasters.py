@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -15,8 +16,10 @@ from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
 
 from deepsentinel.errors import DeepSentinelWarning, InputError, ReadError
+from deepsentinel.export import to_geotiff
 from deepsentinel.labels.rasters import read_label_raster
 from deepsentinel.legend import Legend, cdl, corine, dynamic_world, worldcover
+from deepsentinel.masks import rasterize
 
 UTM = "EPSG:32631"
 
@@ -123,6 +126,7 @@ def test_majority_counts_areas_exactly(tmp_path: Path, size: int, offset: tuple[
     np.testing.assert_array_equal(mask.class_map, classes)
     np.testing.assert_allclose(mask.coverage, shares, atol=1e-6)
     assert len(np.unique(classes)) == 5
+    assert mask.attrs["coverage_error"] == 0.0
 
 
 def test_majority_of_pixels_that_never_meet_agrees_with_shapely(tmp_path: Path) -> None:
@@ -197,6 +201,34 @@ def test_majority_across_projections_is_near_the_areas(tmp_path: Path) -> None:
         assert mask.coverage.values[at] == pytest.approx(held[got], abs=0.015)
         wrong += got != max(held, key=held.get)  # type: ignore[arg-type]
     assert wrong <= 2
+
+
+@pytest.mark.parametrize("size", [10.0, 5.0, 2.5])
+@pytest.mark.parametrize("along", [0, 1])
+def test_across_projections_a_straight_border_is_as_wrong_as_said_at_most(
+    tmp_path: Path, size: float, along: int
+) -> None:
+    grid = GeoBox.from_bbox((860_000, 5_600_000, 860_500, 5_600_500), UTM, resolution=10)
+    there = Transformer.from_crs(UTM, "EPSG:32632", always_xy=True)
+    west, north = there.transform(859_800, 5_600_800)
+    count = int(1200 / size)
+    values = np.full((count, count), 10, dtype="uint8")
+    half = values.T if along else values  # a border from west to east, or from north to south
+    half[count // 2 :] = 20
+    path = write(tmp_path / "worldcover.tif", values, Affine(size, 0, west, 0, -size, north), "EPSG:32632")
+    mask = read_label_raster(path, grid, rule="majority")
+    first = (
+        shapely.box(west, north - 1200, west + 600, north)
+        if along
+        else shapely.box(west, north - 600, west + 1200, north)
+    )
+    worst = 0.0
+    for at in np.ndindex(*grid.shape):
+        pixel = shapely.transform(box(grid, *at), lambda x, y: there.transform(x, y), interleaved=False)
+        share = shapely.area(shapely.intersection(pixel, first)) / pixel.area
+        got = share if mask.class_map.values[at] == 10 else 1 - share
+        worst = max(worst, abs(float(mask.coverage.values[at]) - got))
+    assert 0 < worst <= mask.attrs["coverage_error"] < 0.21
 
 
 # ---- what files mean ----
@@ -434,3 +466,55 @@ def test_real_netcdf_labels_say_which_layers_and_that_they_are_nowhere(real: Pat
         read_label_raster(path, grid)
     with pytest.raises(InputError, match="does not tell where its pixels lie"):
         read_label_raster(f"netcdf:{path}:LC", grid)
+
+
+# ---- coarse CORINE, whose codes look like the numbers of its rasters ----
+
+COARSE = GeoBox((20, 20), Affine(10, 0, 500_000, 0, -10, 5_400_200), UTM)
+
+
+def coarse_mask(level: int) -> tuple[Any, np.ndarray]:
+    """A mask of all classes of a level, each in a cell of its own."""
+    legend = corine(level)
+    codes = np.zeros(COARSE.shape, dtype="int64")
+    codes.flat[: len(legend)] = legend.codes
+    rows, columns = np.nonzero(codes)
+    places = [box(COARSE, row, column) for row, column in zip(rows, columns, strict=True)]
+    labels = gpd.GeoDataFrame({"ground_truth": codes[rows, columns]}, geometry=places, crs=UTM)
+    return rasterize(labels, COARSE, legend=legend), codes
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_mask_of_corine_reads_back_at_each_level(tmp_path: Path, level: int, named: bool) -> None:
+    mask, codes = coarse_mask(level)
+    (path,) = to_geotiff(mask, tmp_path, bands=["class_map"])
+    again = read_label_raster(path, COARSE, legend=corine(level) if named else None)
+    np.testing.assert_array_equal(again.class_map, codes)
+    assert Legend.from_attrs(again.class_map.attrs) == Legend.from_attrs(mask.class_map.attrs) or named
+    # A part of it that holds small codes only is of the same legend.
+    corner = read_label_raster(path, COARSE[:1, :3], legend=corine(level) if named else None)
+    np.testing.assert_array_equal(corner.class_map, codes[:1, :3])
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_without_a_legend_in_the_file_all_its_values_tell_what_they_are(tmp_path: Path, level: int) -> None:
+    legend, columns = corine(level), np.arange(20)
+    own = np.resize(legend.codes, COARSE.shape).astype("uint16")
+    path = write(tmp_path / "own.tif", own, COARSE.affine)
+    np.testing.assert_array_equal(read_label_raster(path, COARSE[:1, :3], legend=legend).class_map, own[:1, :3])
+    # The numbers by which CORINE's rasters are published, the first of which are codes of level 1 too.
+    numbers = np.resize(np.arange(1, 45), COARSE.shape).astype("uint8")
+    path = write(tmp_path / "numbers.tif", numbers, COARSE.affine)
+    found = read_label_raster(path, COARSE[:1, :20], legend=legend).class_map.values[0]
+    expected = corine(3).up(np.array(corine(3).codes)[columns], level) if level < 3 else corine(3).codes[:20]
+    np.testing.assert_array_equal(found, expected)
+    # 1, 2 and 3 are all of level 1's class 1.
+    assert level != 1 or found[:3].tolist() == [1, 1, 1]
+
+
+def test_a_coarse_mask_is_not_read_as_if_it_were_fine(tmp_path: Path) -> None:
+    (path,) = to_geotiff(coarse_mask(1)[0], tmp_path, bands=["class_map"])
+    with pytest.warns(DeepSentinelWarning, match="does not know"):
+        found = read_label_raster(path, COARSE, legend=corine(3))
+    assert not found.class_map.values.any()

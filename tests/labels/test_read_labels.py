@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -275,3 +276,38 @@ def test_real_polygons_under_a_column_of_any_name(real: Path) -> None:
     assert labels["ground_truth"].tolist() == raw["LULC_ID"].tolist()
     assert labels.crs.to_epsg() == 32633
     assert labels.geometry.to_wkb().tolist() == shapely.force_2d(raw.geometry).to_wkb().tolist()
+
+
+def test_the_names_of_classes_survive_what_pandas_does_to_attributes(tmp_path: Path) -> None:
+    table = squares(4, Code_18=["111", "211", "211", "312"], class_name=["a", "b", "c", "d"]).drop(
+        columns="ground_truth"
+    )
+    table.to_file(tmp_path / "clc.gpkg")
+    labels = read_labels(tmp_path / "clc.gpkg")
+    both = pd.concat([labels, squares(2).assign(class_name="mine")])
+    fine = ["Continuous urban fabric", *["Non-irrigated arable land"] * 2, "Coniferous forest"]
+    assert both["class_name"].tolist() == [*fine, "mine", "mine"]
+    # A column of that name in the file is not lost.
+    assert labels["class_name_source"].tolist() == ["a", "b", "c", "d"]
+    squares(2, class_name=["x", "y"]).to_file(tmp_path / "own.gpkg")
+    assert read_labels(tmp_path / "own.gpkg")["class_name"].tolist() == ["x", "y"]
+
+
+def test_a_year_may_be_text_and_anything_else_is_told(tmp_path: Path) -> None:
+    squares(3).to_file(tmp_path / "a.gpkg")
+    labels = read_labels(tmp_path / "a.gpkg", year="2018")
+    assert labels["valid_from"].tolist() == [pd.Timestamp(2018, 1, 1)] * 3
+    for wrong in ("18", "2018-07", 2018.5, True, 20180):
+        with pytest.raises(InputError, match="is not a year; give a number of four digits"):
+            read_labels(tmp_path / "a.gpkg", year=wrong)
+
+
+def test_what_is_no_path_is_told(tmp_path: Path) -> None:
+    table = squares(3)
+    with pytest.raises(InputError, match="is a table already: give it to rasterize"):
+        read_labels(table)
+    with pytest.raises(InputError, match="path is a list"):
+        read_labels([tmp_path / "a.gpkg"])
+    table.to_file(tmp_path / "a.gpkg")
+    with pytest.raises(InputError, match=r"value=\['crop'\] is a list; give one name"):
+        read_labels(tmp_path / "a.gpkg", value=["crop"])

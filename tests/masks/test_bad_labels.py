@@ -14,8 +14,12 @@ from odc.geo.geobox import GeoBox
 from parcels_kit import CRS, LEFT, grid, lattice
 
 from deepsentinel.errors import DeepSentinelWarning, InputError
-from deepsentinel.legend import Legend, corine
-from deepsentinel.masks import rasterize
+from deepsentinel.legend import Legend, as_legend, corine
+from deepsentinel.masks import parcel_numbers, rasterize
+from deepsentinel.masks.fractions import class_fractions, label_vector
+from deepsentinel.masks.objects import boxes
+from deepsentinel.masks.report import label_report
+from deepsentinel.masks.windows import parcel_sizes, parcel_window
 
 GRID = GeoBox((6, 6), Affine(10, 0, 0, 0, -10, 60), CRS)
 WEST, EAST = shapely.box(0, 0, 30, 60), shapely.box(30, 0, 60, 60)
@@ -136,7 +140,108 @@ def test_rows_without_a_class_are_set_aside() -> None:
     assert np.unique(masks["class_map"]).tolist() == [0, 1]
 
 
+def all_verbs(labels: gpd.GeoDataFrame) -> list[Any]:
+    """What each verb says the classes are, of labels whose first row is in the west."""
+    return [
+        rasterize(labels, GRID)["class_map"].values[0, ::5].tolist(),
+        class_fractions(labels, GRID)["class"].values.tolist(),
+        label_vector(labels, GRID)["share"].tolist(),
+        boxes(labels, GRID).classes.tolist(),
+        bool(parcel_numbers(labels)["number"].tolist()[0] == rasterize(labels, GRID)["parcel_id"].values.max()),
+        label_report(labels, GRID).counts["rows"]["set aside"],
+        len(parcel_sizes(labels).table),
+        int(parcel_window(labels.iloc[[0]], 16, legend={3: "rye"}).class_map.max()),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:1 of 2 rows set aside")
+@pytest.mark.parametrize("kind", ["Int64", "UInt8", "object", "category"])
+def test_integers_of_which_some_are_missing_are_classes_in_every_verb(kind: str) -> None:
+    labels = table([WEST, EAST], gpd.pd.array([3, None], dtype="Int64"))
+    if kind != "Int64":
+        labels["ground_truth"] = labels["ground_truth"].astype(kind)
+    assert all_verbs(labels) == [[3, 0], [3], [0.5], [3], True, 1, 2, 3]
+
+
+def test_booleans_of_which_some_are_missing_are_classes() -> None:
+    labels = table([WEST, EAST], gpd.pd.array([True, None], dtype="boolean"))
+    with pytest.warns(DeepSentinelWarning, match="no ground_truth"):
+        assert rasterize(labels, GRID)["class_map"].values[0, ::5].tolist() == [1, 0]
+
+
+def test_whole_numbers_that_became_floats_are_told_with_advice_that_works() -> None:
+    labels = table([WEST, EAST], [3, None])
+    assert labels["ground_truth"].dtype == "float64"
+    with (
+        pytest.warns(DeepSentinelWarning, match="set aside"),
+        pytest.warns(DeepSentinelWarning, match=r"values to regress.*labels\['ground_truth'\]\.astype") as said,
+    ):
+        assert "value" in rasterize(labels, GRID)
+    advice = next(str(entry.message) for entry in said if "codes: " in str(entry.message))
+    exec(advice.rpartition("codes: ")[2].partition(", which")[0], {"labels": labels})
+    with pytest.warns(DeepSentinelWarning, match="set aside"):
+        assert rasterize(labels, GRID)["class_map"].values[0, ::5].tolist() == [3, 0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_no_whole_numbers_are_just_burnt() -> None:
+    assert float(rasterize(table([WEST, EAST], [3.0, 2.5]), GRID)["value"].max()) == 3
+    # One row alone tells nothing about its column.
+    assert float(rasterize(table([WEST], [3.0]), GRID)["value"].max()) == 3
+
+
+@pytest.mark.parametrize("kind", ["str", "object", "string", "category"])
+def test_blanks_around_a_text_make_no_class_and_a_text_of_blanks_is_none(kind: str) -> None:
+    shapes = [shapely.box(10 * n, 0, 10 * n + 10, 60) for n in range(6)]
+    labels = table(shapes, ["wheat", "Wheat ", "", " wheat", "  ", None])
+    labels["ground_truth"] = labels["ground_truth"].astype(kind)
+    before = labels.copy()
+    with pytest.warns(DeepSentinelWarning, match="3 of 6 rows set aside, no ground_truth"):
+        masks = rasterize(labels, GRID)
+    assert masks["class_map"][0].values.tolist() == [2, 1, 0, 2, 0, 0]
+    legend = Legend.from_attrs(masks["class_map"].attrs)
+    assert legend is not None
+    assert legend.names == {1: "Wheat", 2: "wheat"}, "case is not ours to judge"
+    assert [entry["row"] for entry in json.loads(masks.attrs["set_aside"])] == [2, 4, 5]
+    gpd.pd.testing.assert_frame_equal(labels, before)
+    with pytest.warns(DeepSentinelWarning, match="set aside"):
+        assert label_vector(labels, GRID)["share"].tolist() == pytest.approx([1 / 6, 2 / 6])
+
+
+def test_a_column_is_named_by_one_name() -> None:
+    for verb in (rasterize, class_fractions, label_vector, boxes):
+        with pytest.raises(InputError, match=r"value=\['crop', 'use'\] is not the name of a column.*value='crop'"):
+            verb(table([WEST], [1]), GRID, value=["crop", "use"])  # type: ignore[operator]
+
+
+def test_mixed_classes_are_texts_by_the_advice_that_is_given() -> None:
+    labels = table([WEST, EAST, EAST], [1, "two", None])
+    with pytest.raises(InputError, match=r"int and str.*labels\['ground_truth'\]\.map") as said:
+        rasterize(labels, GRID)
+    labels["ground_truth"] = eval(str(said.value).rpartition("kept: ")[2].removesuffix("."), {"labels": labels})
+    with pytest.warns(DeepSentinelWarning, match="1 of 3 rows set aside"):
+        assert rasterize(labels, GRID)["class_map"].values[0, ::5].tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"2 types|list"):
+        rasterize(table([WEST], [["rye", "oats"]]), GRID)
+    with pytest.raises(InputError, match="datetime64"):
+        rasterize(table([WEST], [gpd.pd.Timestamp("2024-01-01")]), GRID)
+
+
+def test_what_is_no_legend_is_refused_with_what_is_one() -> None:
+    for wrong in (5, {}, [], {1: 2}, {"rye": "oats"}, [1, 2], ["rye", ""], {1.5: "rye"}, {True: "rye"}):
+        with pytest.raises(InputError, match=r"legend= is no legend.*\['wheat', 'barley'\]"):
+            rasterize(table([WEST], [1]), GRID, legend=wrong)  # type: ignore[arg-type]
+    for twice in (["rye", "rye "], {1: "rye", 2: "rye"}, {"rye": 1, "oats": 1}):
+        with pytest.raises(InputError, match="twice"):
+            rasterize(table([WEST], [1]), GRID, legend=twice)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no legend called 'corinne'"):
+        rasterize(table([WEST], [1]), GRID, legend="corinne")
+    with pytest.raises(InputError, match="code -1 is not"):
+        rasterize(table([WEST], [1]), GRID, legend={-1: "rye"})
+
+
 def test_a_legend_that_does_not_know_the_classes_is_refused() -> None:
+    assert int(rasterize(table([WEST], [312]), GRID, legend="corine")["class_map"].max()) == 312
     assert int(rasterize(table([WEST], [312]), GRID, legend=corine())["class_map"].max()) == 312
     assert int(rasterize(table([WEST], ["312"]), GRID, legend=corine())["class_map"].max()) == 312
     for wrong in (999, "meadow"):
@@ -168,3 +273,29 @@ def test_what_is_no_grid_is_refused() -> None:
         rasterize(labels, masks)
     with pytest.raises(TypeError, match="resoluton"):
         rasterize(labels, GRID, resoluton=5)  # type: ignore[call-arg]
+
+
+def test_a_coordinate_that_is_no_number_is_told_wherever_the_others_are() -> None:
+    far = shapely.Polygon([(5e4, 5e4), (6e4, 5e4), (np.nan, 6e4), (5e4, 6e4)])
+    with pytest.warns(DeepSentinelWarning, match="not a number"):
+        masks = rasterize(table([WEST, far], [1, 2]), GRID)
+    assert [entry["row"] for entry in json.loads(masks.attrs["set_aside"])] == [1]
+
+
+def test_an_empty_table_with_a_legend_gives_classes_whatever_its_type() -> None:
+    empty = table([WEST], [1.5]).iloc[:0]
+    with pytest.warns(DeepSentinelWarning, match="empty"):
+        assert "class_map" in rasterize(empty, GRID, legend={1: "rye"})
+    with pytest.warns(DeepSentinelWarning, match="empty"):
+        assert "value" in rasterize(empty, GRID)
+
+
+def test_the_legend_that_came_with_the_labels_is_that_of_one_column_only() -> None:
+    labels = table([WEST], [1], owner=[2], tenant=["oats"])
+    labels.attrs["legend"] = as_legend({1: "rye", 2: "oats"}, name="crops").to_json()
+    names = {}
+    for value in ("ground_truth", "owner", "tenant"):
+        legend = Legend.from_attrs(rasterize(labels, GRID, value=value)["class_map"].attrs)
+        assert legend is not None
+        names[value] = legend.names
+    assert names == {"ground_truth": {1: "rye", 2: "oats"}, "owner": {2: "2"}, "tenant": {1: "oats"}}

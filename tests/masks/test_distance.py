@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio.features
@@ -9,10 +12,11 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from parcels_kit import LEFT, TOP, grid, lattice
 from shapes_kit import blobs, moved
 
-from deepsentinel.masks import rasterize
+from deepsentinel.masks import parcel_numbers, rasterize
 from deepsentinel.masks.distance import distance_m
 
 
@@ -102,3 +106,89 @@ def test_the_layer_is_the_distance_to_the_parcel_that_stands_in_the_pixel() -> N
     assert (winner < 0).any()
     wanted = by_shapely(np.asarray(parcels.geometry.array), winner, grid(40).affine)
     np.testing.assert_allclose(masks.distance.values, wanted, rtol=1e-6, atol=1e-5)
+
+
+def distances(labels: gpd.GeoDataFrame, geobox: GeoBox) -> np.ndarray:
+    return np.asarray(rasterize(labels, geobox, layers=["distance"])["distance"].values)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32632", "EPSG:3035"])
+@pytest.mark.parametrize("hole", [False, True])
+def test_a_boundary_far_outside_of_the_grid_is_where_it_is_in_any_crs(crs: str, hole: bool) -> None:
+    # Much larger than the grid: in another CRS most of it is cut off, and the knife leaves no boundary.
+    land = shapely.box(450_000, 5_350_000, 551_000, 5_451_000)
+    lake = shapely.box(497_000, 5_400_400, 498_000, 5_400_900)
+    shape = shapely.segmentize(land - lake if hole else land, 500)
+    labels = gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[shape], crs="EPSG:32631")
+    near = GeoBox((100, 100), Affine(10, 0, 500_000, 0, -10, 5_401_000), "EPSG:32631")
+    wanted = by_shapely(np.array([shape]), np.zeros((100, 100), int), near.affine)
+    assert wanted.max() > (2_900 if hole else 50_000)
+    np.testing.assert_allclose(distances(labels.to_crs(crs), near), wanted, rtol=1e-5)
+
+
+def test_straight_edges_in_degrees_are_curves_also_far_from_the_grid() -> None:
+    belt = shapely.box(1, 47, 5, 49)
+    labels = gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[belt], crs=4326)
+    near = GeoBox((20, 20), Affine(100, 0, 499_000, 0, -100, 5_420_000), "EPSG:32631")
+    dense = np.asarray(gpd.GeoSeries([shapely.segmentize(belt, 1e-3)], crs=4326).to_crs(32631).array)
+    wanted = by_shapely(dense, np.zeros((20, 20), int), near.affine)
+    chord = by_shapely(np.asarray(labels.to_crs(32631).geometry.array), np.zeros((20, 20), int), near.affine)
+    assert abs(chord - wanted).max() > 500
+    np.testing.assert_allclose(distances(labels, near), wanted, rtol=1e-5)
+
+
+def test_a_wider_grid_gives_the_same_distances() -> None:
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(-30_000, 30_000, (12, 2)) + np.array([500_000, 5_400_000])
+    hull = shapely.convex_hull(shapely.multipoints(corners))
+    shapes = np.array([hull, shapely.box(499_000, 5_390_000, 500_500, 5_400_300)])
+    labels = gpd.GeoDataFrame({"ground_truth": [1, 2]}, geometry=shapes, crs="EPSG:32631")
+    labels = labels.set_geometry(labels.segmentize(300)).to_crs(4326)
+    small = GeoBox((30, 30), Affine(10, 0, 500_000, 0, -10, 5_400_500), "EPSG:32631")
+    wide = GeoBox((330, 330), Affine(10, 0, 498_500, 0, -10, 5_402_000), "EPSG:32631")
+    inner = distances(labels, wide)[150:180, 150:180]
+    assert np.isfinite(inner).all()
+    np.testing.assert_allclose(distances(labels, small), inner, rtol=1e-5, atol=1e-3)
+
+
+def test_real_corine_in_degrees_is_as_far_as_in_metres(real: Path) -> None:
+    given = gpd.read_file(real / "corine" / "lanjaron.gpkg", layer="clc")
+    given = given.assign(ground_truth=given["CODE_18"].astype(int))
+    degrees = given.set_geometry(given.force_2d().segmentize(20)).to_crs(4326)
+    metres = degrees.to_crs(32630)
+    x, y = metres.union_all().representative_point().coords[0]
+    near = GeoBox((40, 40), Affine(10, 0, x - 200, 0, -10, y + 200), "EPSG:32630")
+    wanted = rasterize(metres, near, layers=["parcel_id", "distance"])
+    ours = rasterize(degrees, near, layers=["parcel_id", "distance"])
+    winner = wanted["parcel_id"].values.astype(int) - 1
+    order = np.argsort(parcel_numbers(metres)["number"].to_numpy())
+    by_hand = by_shapely(np.asarray(metres.geometry.array)[order], winner, near.affine)
+    assert np.array_equal(np.isfinite(ours["distance"]), np.isfinite(wanted["distance"]))
+    np.testing.assert_allclose(ours["distance"], by_hand, rtol=1e-4, atol=0.01)
+
+
+def test_a_boundary_whose_far_parts_have_no_place_on_the_grid_is_measured_where_it_has_one() -> None:
+    # Half the Earth: most of it is out of reach of any UTM zone.
+    half = shapely.Polygon([(-120, -80), (120, -80), (120, 48.5), (-120, 48.5)])
+    labels = gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[half], crs=4326)
+    near = GeoBox((20, 20), Affine(100, 0, 499_000, 0, -100, 5_320_000), "EPSG:32631")
+    coast = gpd.GeoSeries([shapely.segmentize(shapely.LineString([(0, 48.5), (6, 48.5)]), 1e-3)], crs=4326)
+    wanted = by_lines(coast.to_crs(32631)[0], near.affine, (20, 20))
+    np.testing.assert_allclose(distances(labels, near), wanted, rtol=1e-5)
+
+
+def by_lines(line: shapely.Geometry, affine: Affine, shape: tuple[int, int]) -> np.ndarray:
+    row, column = np.indices(shape) + 0.5
+    return np.asarray(shapely.distance(line, shapely.points(affine.c + affine.a * column, affine.f + affine.e * row)))
+
+
+def test_metres_are_metres_on_a_web_map_too() -> None:
+    # At 60 degrees north a unit of EPSG:3857 is half a metre.
+    square = shapely.box(500_000, 6_650_000, 500_400, 6_650_400)
+    utm = gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[shapely.segmentize(square, 10)], crs="EPSG:32631")
+    web = utm.to_crs(3857)
+    west, south, east, north = web.total_bounds
+    masks = rasterize(
+        web, GeoBox.from_bbox((west, south, east, north), "EPSG:3857", resolution=10), layers=["distance"]
+    )
+    assert float(masks["distance"].max()) == pytest.approx(200, rel=0.03)

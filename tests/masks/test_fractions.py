@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -108,18 +110,68 @@ def test_it_lies_on_the_grid_of_the_patch_and_carries_its_legend() -> None:
 def test_classes_come_in_the_order_asked_for_and_absent_ones_are_nought() -> None:
     labels = overlapping(2)
     every = class_fractions(labels, grid(16))
-    some = class_fractions(labels, grid(16), classes=[3, 99, 1])
-    assert some["class"].values.tolist() == [3, 99, 1]
-    assert not some[1].any()
-    np.testing.assert_array_equal(some.values[[2, 0]], every.values[[0, 2]])
+    legend = {1: "rye", 2: "oats", 3: "flax", 99: "hemp"}
+    for classes in ([3, 99, 1], ["flax", "hemp", "rye"], ["flax", 99, " rye "], np.array([3, 99, 1])):
+        some = class_fractions(labels, grid(16), classes=classes, legend=legend)
+        assert some["class"].values.tolist() == [3, 99, 1]
+        assert some.class_name.values.tolist() == ["flax", "hemp", "rye"]
+        assert not some[1].any()
+        np.testing.assert_array_equal(some.values[[2, 0]], every.values[[0, 2]])
+    assert class_fractions(labels, grid(16), classes="flax", legend=legend)["class"].values.tolist() == [3]
+
+
+@pytest.mark.parametrize("unknown", [99, "hemp", 0])
+def test_a_class_that_nobody_knows_is_refused_with_those_there_are(unknown: Any) -> None:
+    for verb in (class_fractions, label_vector):
+        with pytest.raises(InputError, match=rf"{unknown!r} is in neither .*1 1, 2 2, 3 3.*legend="):
+            verb(overlapping(2), grid(16), classes=[1, unknown])
+
+
+def test_a_name_of_two_classes_is_no_class() -> None:
+    legend = {1: "grass", 2: "rye"}
+    labels = overlapping(2, classes=2)
+    assert label_vector(labels, grid(16), classes=["grass"], legend=legend).index.tolist() == [1]
+    twins = Legend("twins", (LegendClass(1, "grass", "#00ff00"), LegendClass(2, "grass", "#00aa00")))
+    with pytest.raises(InputError, match=r"'grass' is the name of \[1, 2\]; give its code"):
+        class_fractions(labels, grid(16), classes=["grass"], legend=twins)
+
+
+def test_the_classes_of_the_whole_table_are_told_and_no_others() -> None:
+    labels = lattice(4, size_m=SIZE_M)
+    corner = class_fractions(labels, grid(4), legend={code: f"crop {code}" for code in range(1, 94)})
+    assert len(np.unique(rasterize(labels, grid(4)).class_map)) < 9
+    assert corner["class"].values.tolist() == list(range(1, 10)), "also those that are far from the grid"
+    vector = label_vector(labels, grid(4), legend={code: f"crop {code}" for code in range(1, 94)})
+    assert len(vector) == 93
+    np.testing.assert_allclose(vector.share[corner["class"].values], corner.mean(("y", "x")), atol=1e-6)
+    empty = labels.iloc[:0]
+    with pytest.warns(DeepSentinelWarning, match="empty"):
+        assert class_fractions(empty, grid(4), legend={1: "rye", 2: "oats"}).shape == (2, 4, 4)
+    zeros = labels.assign(ground_truth=labels.ground_truth - 1)
+    with warnings.catch_warnings():
+        # There is no background here that class 0 could be mistaken for.
+        warnings.simplefilter("error", DeepSentinelWarning)
+        shares, vector = class_fractions(zeros, grid(4)), label_vector(zeros, grid(4))
+    assert shares["class"].values.tolist() == vector.index.tolist() == list(range(9))
+    np.testing.assert_array_equal(shares, class_fractions(labels, grid(4)))
+
+
+def test_class_0_is_the_one_that_is_asked_for() -> None:
+    west, east = shapely.box(LEFT, TOP - 40, LEFT + 10, TOP), shapely.box(LEFT + 10, TOP - 40, LEFT + 40, TOP)
+    labels = gpd.GeoDataFrame({"ground_truth": [0, 1]}, geometry=[west, east], crs=CRS)
+    assert label_vector(labels, grid(4), classes=[0, 1])["share"].tolist() == [0.25, 0.75]
+    assert class_fractions(labels, grid(4), classes=[1, 0]).mean(("y", "x")).values.tolist() == [0.75, 0.25]
 
 
 def test_a_coarser_level_counts_common_ground_of_its_classes_once() -> None:
     square = shapely.box(LEFT, TOP - 40, LEFT + 40, TOP)
     labels = gpd.GeoDataFrame({"ground_truth": [311, 312, 211]}, geometry=[square, square, square], crs=CRS)
     share = class_fractions(labels, grid(4), level=1, legend=corine())
-    assert share["class"].values.tolist() == [1, 2, 3, 4, 5]
-    np.testing.assert_array_equal(share.values[:, 0, 0], [0, 1, 1, 0, 0])
+    assert share["class"].values.tolist() == [2, 3]
+    np.testing.assert_array_equal(share.values[:, 0, 0], [1, 1])
+    every = class_fractions(labels, grid(4), level=1, legend="corine", classes=corine(1).codes)
+    assert every["class"].values.tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(every.values[:, 0, 0], [0, 1, 1, 0, 0])
 
 
 def test_texts_are_classes() -> None:
@@ -138,15 +190,18 @@ def test_lines_cover_their_width() -> None:
 
 def test_what_cannot_be_done_is_said() -> None:
     labels = overlapping(0)
-    with pytest.raises(InputError, match="values to regress"):
+    with pytest.raises(InputError, match=r"values to regress.*astype\('Int64'\)"):
         class_fractions(labels.assign(ground_truth=0.5), grid(16))
+    with pytest.raises(InputError, match=r"5041 different numbers, which are hardly classes"):
+        class_fractions(lattice(71, size_m=SIZE_M), grid(16), value="id")
     with pytest.raises(InputError, match=r"holds 3, which the legend 'two'"):
         class_fractions(labels, grid(16), legend=Legend.of_codes([1, 2], name="two"))
     with pytest.raises(InputError, match="twice"):
         class_fractions(labels, grid(16), classes=[1, 1])
-    with pytest.raises(InputError, match="not codes"):
-        class_fractions(labels, grid(16), classes=["rye"])
-    with pytest.raises(InputError, match=r"GB\. Name those you need"):
+    for wrong in ([], [1.5], [True], [None]):
+        with pytest.raises(InputError, match="neither codes nor names"):
+            class_fractions(labels, grid(16), classes=wrong)
+    with pytest.raises(InputError, match=r"2 classes on 40000 x 40000 pixels take 12\.8 GB.*Name those you need"):
         class_fractions(labels, grid(40_000), classes=[1, 2])
     with pytest.raises(InputError, match=r"does not divide"):
         class_fractions(labels, grid(16), resolution=3)
@@ -203,7 +258,7 @@ def test_real_corine_fills_its_raster(real: Path) -> None:
     left, top = round(x / 100) * 100 - 1000.0, round(y / 100) * 100 + 1000.0
     geobox = type(grid(1))((80, 80), grid(1, 25, left=left, top=top).affine, str(labels.crs))
     share = class_fractions(labels, geobox, legend=corine())
-    assert share.sizes["class"] == 44
+    assert share["class"].values.tolist() == sorted(set(labels.ground_truth))
     inside = shapely.contains(place, pixel_boxes(geobox))
     assert inside.mean() > 0.5
     np.testing.assert_allclose(share.sum("class").values[inside], 1, atol=1e-5)

@@ -6,6 +6,8 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from parcels_kit import CRS, LEFT, TOP, grid, lattice, pixel_boxes
 from shapes_kit import blobs, moved
 
@@ -131,6 +133,24 @@ def test_the_whole_of_a_label_is_known_in_any_crs(crs: str) -> None:
     found = boxes(labels.to_crs(crs), grid(16))
     np.testing.assert_allclose(found.visible_share, [160 / 90_000, 0.5], rtol=2e-3)
     np.testing.assert_allclose(found.boxes, [[0, 1, 16, 9], [0, 0, 5, 5]], atol=1e-3)
+
+
+@pytest.mark.parametrize("crs", [CRS, "EPSG:4326"])
+def test_the_whole_of_a_mended_collection_is_known_too(crs: str) -> None:
+    field = shapely.segmentize(shapely.box(LEFT - 45_000, TOP - 90, LEFT + 45_000, TOP - 10), 500)
+    mixed = shapely.GeometryCollection([field, shapely.LineString([(LEFT, TOP), (LEFT + 9, TOP)])])
+    labels = gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[mixed], crs=CRS)
+    with pytest.warns(DeepSentinelWarning, match="repaired"):
+        found = boxes(labels.to_crs(crs), grid(16))
+    np.testing.assert_allclose(found.visible_share, [160 / 90_000], rtol=2e-3)
+
+
+def test_the_whole_of_a_label_across_the_antimeridian_is_known() -> None:
+    labels = gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[shapely.box(179, -18, 181, -17)], crs=4326)
+    x, y = gpd.GeoSeries([shapely.Point(180, -17.5)], crs=4326).to_crs(32701).get_coordinates().to_numpy()[0]
+    found = boxes(labels, GeoBox((40, 40), Affine(500, 0, x - 10_000, 0, -500, y + 10_000), "EPSG:32701"))
+    whole_km2 = 2 * 111.32 * np.cos(np.deg2rad(17.5)) * 110.66
+    assert found.visible_share[0] == pytest.approx(400 / whole_km2, rel=0.01)
 
 
 def test_row_order_does_not_matter() -> None:

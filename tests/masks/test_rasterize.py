@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from parcels_kit import CRS, LEFT, TOP, grid, lattice, pixel_shares
 
-from deepsentinel.errors import InputError
-from deepsentinel.legend import Legend
+from deepsentinel.errors import DeepSentinelWarning, InputError
+from deepsentinel.legend import Legend, corine
 from deepsentinel.masks import parcel_numbers, rasterize
+from deepsentinel.masks.fractions import label_vector
 
 SMALL = Affine(10, 0, 0, 0, -10, 60)
 
@@ -185,6 +187,49 @@ def test_a_finer_grid_aggregates_to_the_coarser() -> None:
     assert np.array_equal(fine.x.values.reshape(-1, 4).mean(axis=1), coarse.x)
 
 
+@pytest.mark.parametrize("rule", ["coverage", "centre"])
+@pytest.mark.parametrize("share", [0.4, 0.6, 1.0])
+def test_where_the_winner_covers_too_little_nobody_wins(share: float, rule: Any) -> None:
+    labels, geobox = crowd(1, count=6, snap=1.7), small_grid()
+    labels["geometry"] = labels.geometry.scale(0.5, 0.5)
+    layers = ("class_map", "parcel_id", "coverage", "conflict", "distance", "overlap")
+    every = rasterize(labels, geobox, rule=rule, layers=layers, background=255)
+    some = rasterize(labels, geobox, rule=rule, layers=layers, background=255, min_coverage=share)
+    kept = every["coverage"].values >= share
+    assert 0 < kept.sum() < (every["coverage"] > 0).sum()
+    for name, empty in {"class_map": 255, "parcel_id": 0, "coverage": 0, "distance": np.nan}.items():
+        wanted = np.where(kept, every[name].values, empty)
+        assert np.array_equal(some[name].values, wanted, equal_nan=True), name
+    for name in ("conflict", "overlap"):
+        assert np.array_equal(some[name], every[name]), name
+    assert some.attrs["min_coverage"] == share
+    assert "min_coverage" not in every.attrs
+
+
+def test_exactly_that_share_is_enough() -> None:
+    labels = table([shapely.box(0, 0, 25, 60)])
+    assert rasterize(labels, small_grid(), min_coverage=0.5)["class_map"].values[0].tolist() == [1, 1, 1, 0, 0, 0]
+    assert rasterize(labels, small_grid(), min_coverage=0.51)["class_map"].values[0].tolist() == [1, 1, 0, 0, 0, 0]
+    for wrong in (-0.1, 1.1, True, "half", None):
+        with pytest.raises(InputError, match="min_coverage"):
+            rasterize(labels, small_grid(), min_coverage=wrong)  # type: ignore[arg-type]
+
+
+def test_touched_pixels_count_too_much_and_half_covered_ones_do_not() -> None:
+    fields = lattice(20, size_m=2000).iloc[::3]
+    true_px = fields.area.sum() / 100
+    count = {share: int((rasterize(fields, grid(200), min_coverage=share).class_map > 0).sum()) for share in (0, 0.5)}
+    assert count[0] > 1.1 * true_px
+    assert count[0.5] == pytest.approx(true_px, rel=0.01)
+
+
+@pytest.mark.parametrize("crs", [CRS, "EPSG:4326"])
+def test_masks_too_large_for_any_memory_are_refused_at_once(crs: str) -> None:
+    labels = table([shapely.box(0, 0, 30, 60)]).to_crs(crs)
+    with pytest.raises(InputError, match=r"class_map, parcel_id, .* on 60000 x 60000 pixels take 36\.0 GB.*layers="):
+        rasterize(labels, small_grid(), resolution=0.001)
+
+
 # ---- conflicts -----------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +336,21 @@ def test_numbers_of_parcels_are_their_ids_or_the_place_of_their_ids() -> None:
     assert np.unique(rasterize(labels, west)["parcel_id"]).tolist() == [3]
 
 
+def test_the_layer_tells_how_parcels_are_numbered() -> None:
+    shapes = [shapely.box(20 * n, 0, 20 * n + 20, 60) for n in range(3)]
+    for ids, wanted in (
+        ([12, 5, 70_000], "id"),
+        ([0, 1, 2], "sorted"),
+        ([3, 4, 4], "sorted"),
+        (["a", "b", "c"], "sorted"),
+    ):
+        labels = table(shapes, id=ids)
+        masks = rasterize(labels, small_grid())
+        assert masks["parcel_id"].attrs["numbered"] == parcel_numbers(labels).attrs["numbered"] == wanted
+    assert rasterize(table(shapes), small_grid())["parcel_id"].attrs["numbered"] == "sorted"
+    assert "numbered" not in rasterize(table(shapes), small_grid())["coverage"].attrs
+
+
 def test_text_classes_are_numbered_and_the_legend_travels() -> None:
     labels = table([shapely.box(0, 0, 30, 60), shapely.box(30, 0, 60, 60)], ["wheat", "barley"])
     for column in (labels["ground_truth"], labels["ground_truth"].astype("category")):
@@ -302,6 +362,74 @@ def test_text_classes_are_numbered_and_the_legend_travels() -> None:
         assert int(masks["class_map"][0, 0]) == 2
     only_wheat = rasterize(labels, small_grid(shape=(6, 3)))
     assert np.unique(only_wheat["class_map"]).tolist() == [2], "a class has one number on all grids"
+
+
+LEGENDS = [
+    Legend.of_texts(["rye", "wheat", "barley"]),
+    {1: "barley", 2: "rye", 3: "wheat"},
+    {"barley": 1, "rye": 2, "wheat": 3},
+    ["barley", "rye", "wheat"],
+    Legend.of_texts(["rye", "wheat", "barley"]).to_json(),
+]
+
+
+@pytest.mark.parametrize("legend", LEGENDS)
+def test_a_legend_may_be_what_people_have(legend: Any) -> None:
+    halves = [shapely.box(0, 0, 30, 60), shapely.box(30, 0, 60, 60)]
+    for classes in (["wheat", "rye"], [3, 2], ["3", "2"]):
+        masks = rasterize(table(halves, classes), small_grid(), legend=legend)
+        assert masks["class_map"][0].values.tolist() == [3, 3, 3, 2, 2, 2]
+        own = Legend.from_attrs(masks["class_map"].attrs)
+        assert own is not None
+        assert own.names == {1: "barley", 2: "rye", 3: "wheat"}
+        assert "notes" not in masks.attrs
+    with pytest.raises(InputError, match="'oats', which the legend"):
+        rasterize(table(halves, ["oats", "rye"]), small_grid(), legend=legend)
+    numbers = parcel_numbers(table(halves, ["wheat", "rye"]), legend=["wheat", "rye"])["number"].tolist()
+    by_hand = rasterize(table(halves, ["wheat", "rye"]), small_grid(), legend=["wheat", "rye"])["parcel_id"][0]
+    assert by_hand.values[::3].tolist() == numbers == [1, 2]
+
+
+def test_texts_that_are_numbered_for_one_table_say_so_in_the_attributes() -> None:
+    halves = table([shapely.box(0, 0, 30, 60), shapely.box(30, 0, 60, 60)], ["wheat", "rye"])
+    [note] = json.loads(rasterize(halves, small_grid()).attrs["notes"])
+    assert "'ground_truth'" in note
+    assert "legend=" in note
+    halves.attrs["legend"] = Legend.of_texts(["oats", "rye", "wheat"]).to_json()
+    masks = rasterize(halves, small_grid())
+    assert masks["class_map"][0].values.tolist() == [3, 3, 3, 2, 2, 2], "by the legend that the table brings"
+    assert "notes" not in masks.attrs
+
+
+def test_tables_put_together_keep_their_legend_by_the_names_beside_the_codes() -> None:
+    halves = table([shapely.box(0, 0, 30, 60), shapely.box(30, 0, 60, 60)], [312, 211])
+    halves["class_name"] = ["Coniferous forest", "Non-irrigated arable land"]
+    a, b = halves.iloc[[0]].copy(), halves.iloc[[1]].copy()
+    a.attrs["source"], b.attrs["source"] = "a", "b"
+    both = gpd.GeoDataFrame(gpd.pd.concat([a, b], ignore_index=True))
+    assert not both.attrs
+    assert Legend.from_attrs(rasterize(both, small_grid())["class_map"].attrs) == corine()
+    assert label_vector(both, small_grid(), level=1)["share"].tolist() == [0, 0.5, 0.5, 0, 0]
+    coarse = both.assign(ground_truth=[3, 2], class_name=["Forest and semi natural areas", "Agricultural areas"])
+    assert Legend.from_attrs(rasterize(coarse, small_grid())["class_map"].attrs) == corine(1)
+    own = both.assign(class_name=["pines", None])
+    legend = Legend.from_attrs(rasterize(own, small_grid())["class_map"].attrs)
+    assert legend is not None
+    assert legend.names == {211: "211", 312: "pines"}
+    # What stands beside another column says nothing about it.
+    other = rasterize(both.assign(use=[1, 2]), small_grid(), value="use")["class_map"].attrs
+    assert other["flag_meanings"] == "1 2"
+    both.attrs["legend"] = Legend.of_codes([211, 312], name="mine").to_json()
+    legend = Legend.from_attrs(rasterize(both, small_grid())["class_map"].attrs)
+    assert legend is not None
+    assert legend.name == "mine"
+
+
+def test_one_code_of_two_names_is_told() -> None:
+    both = table([shapely.box(0, 0, 30, 60), shapely.box(30, 0, 60, 60)], [1, 1], class_name=["wheat", "houses"])
+    with pytest.warns(DeepSentinelWarning, match="Class 1 has 2 names, such as 'houses' and 'wheat'"):
+        masks = rasterize(both, small_grid())
+    assert masks["class_map"].attrs["flag_meanings"] == "houses_wheat"
 
 
 def test_a_float_column_gives_values() -> None:

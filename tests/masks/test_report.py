@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import shapely
 
-from deepsentinel.errors import InputError
+from deepsentinel.errors import DeepSentinelWarning, InputError
 from deepsentinel.geometries import clean
+from deepsentinel.labels import read_labels
 from deepsentinel.masks.report import PROBLEMS, label_report
 
 LEFT, TOP = 575_000.0, 5_460_000.0
@@ -72,10 +73,10 @@ def test_each_planted_fault_is_found_once_and_named():
     assert (overlap["row"], overlap["other_row"], overlap["id"]) == (7, 8, 1007)
     assert overlap["area_px"] == pytest.approx(3 * 120 / 100)
     assert overlap.geometry.area == pytest.approx(360)
-    # Rows 7 and 8 share one line; lying outside is no fault.
-    assert report.faulty == 8
+    # Rows 7 and 8 share one line; neither a small label nor one outside is at fault.
+    assert (report.faulty, report.small, report.outside) == (7, 1, 1)
     assert report.outside == 1
-    assert "42 labels: 8 with a problem, 1 outside of the grid" in repr(report)
+    assert "42 labels: 7 with a problem; 1 smaller than a pixel, 1 outside of the grid" in repr(report)
 
 
 def test_overlaps_are_those_of_brute_force():
@@ -170,7 +171,10 @@ TIME = "2018-07-04T10:57:00"
     ("begin", "end", "old"),
     [
         ("2018-01-01", "2018-12-31", False),
-        ("2018-01-01", "2018-07-04", False),  # a day is the whole of it
+        ("2018-01-01", "2018-07-04", True),  # until midnight: as of readers, an end is the first moment without it
+        ("2018-01-01", "2018-07-05", False),
+        (TIME, None, False),
+        (None, TIME, True),
         ("2018-01-01", "2018-07-04T09:00", True),
         ("2018-01-01", "2018-07-03", True),
         ("2018-07-05", "2018-12-31", True),
@@ -295,3 +299,51 @@ def test_the_findings_can_be_opened_in_a_gis(tmp_path):
     again = gpd.read_file(tmp_path / "where.gpkg")
     assert again["problem"].tolist() == report.where["problem"].tolist()
     assert again.crs.to_epsg() == 32631
+
+
+def test_overlaps_are_looked_for_where_the_grid_is():
+    shapes = fields()
+    here = [shapes[0], shapely.affinity.translate(shapes[0], 7, 0)]
+    far = [shapely.affinity.translate(shape, 50_000, 0) for shape in here]
+    report = label_report(table([*here, *far]), GRID)
+    assert report.counts["rows"]["overlapping"] == 2
+    assert report.faulty == 2
+    assert report.outside == 2
+    assert found(report, "overlapping") == [0]
+    everywhere = label_report(table(far), GRID)
+    assert (everywhere.faulty, everywhere.outside) == (0, 2)
+
+
+def test_small_labels_are_a_remark_and_all_meanings_can_be_read():
+    shapes = [shapely.box(LEFT + 20 * k, TOP - 5, LEFT + 20 * k + 5, TOP) for k in range(30)]
+    report = label_report(table(shapes), GRID)
+    assert (report.faulty, report.small) == (0, 30)
+    assert report.counts["rows"]["smaller than a pixel"] == 30
+    text = repr(report.counts)
+    assert "..." not in text
+    assert all(meaning in text for meaning in PROBLEMS.values())
+
+
+def test_classes_as_a_mask_has_them_and_those_that_are_spelled_alike():
+    texts = ["rye", "Rye", " rye ", "winter wheat", "winter  wheat", "oats", " "]
+    report = label_report(table(fields()[:7], crop=texts), GRID, value="crop")
+    assert report.alike == (("Rye", "rye"), ("winter  wheat", "winter wheat"))
+    assert found(report, "set aside") == [6]
+    assert "'Rye' and 'rye'" in repr(report)
+    assert label_report(table(fields()[:7], crop=list("abcdefg")), GRID, value="crop").alike == ()
+
+
+def test_a_readers_texts_are_held_against_each_other_too(tmp_path):
+    table(fields()[:3], ground_truth=["rye", "Rye", "oats"]).to_file(tmp_path / "a.gpkg")
+    assert label_report(read_labels(tmp_path / "a.gpkg"), GRID).alike == (("Rye", "rye"),)
+
+
+def test_all_rows_that_a_reader_set_aside_are_counted(tmp_path):
+    count = 1200
+    columns = {"gewascode": [233] * count, "category": ["Sloot"] * (count - 1) + ["Bouwland"], "jaar": [2018] * count}
+    shapes = [fields()[0]] * count
+    gpd.GeoDataFrame(columns, geometry=shapes, crs="EPSG:32631").to_file(tmp_path / "a.gpkg")
+    with pytest.warns(DeepSentinelWarning, match="1199 of 1200 rows set aside"):
+        labels = read_labels(tmp_path / "a.gpkg")
+    report = label_report(labels, GRID)
+    assert (report.rows, report.counts["rows"]["set aside"]) == (1200, 1199)

@@ -137,8 +137,53 @@ def test_what_cannot_be_done_is_said() -> None:
             parcel_window(labels.iloc[[0]], size_px)
     with pytest.raises(InputError, match="resolution"):
         parcel_window(labels.iloc[[0]], 16, resolution=-1)
-    with pytest.raises(InputError, match="no geometry"):
+    with pytest.raises(InputError, match="cannot be burnt: no geometry"):
         parcel_window(gpd.GeoDataFrame({"ground_truth": [1]}, geometry=[None], crs=CRS), 16)
+
+
+def test_a_parcel_without_a_class_is_refused_with_a_way_out() -> None:
+    labels = lattice(2, size_m=100).assign(crop=["rye", "", None, "flax"], code=[1, None, 2, 3])
+    labels["code"] = labels["code"].astype("Int64")
+    for value, without in (("crop", 1), ("crop", 2), ("code", 1)):
+        with pytest.raises(InputError, match=rf"cannot be burnt: no {value}; labels\[labels\['{value}'\]\.notna"):
+            parcel_window(labels.iloc[[without]], 16, value=value)
+    assert int(parcel_window(labels.iloc[[3]], 16, value="code").class_map.max()) == 3
+    with pytest.raises(InputError, match=r"value=\['crop'\] is not the name of a column.*value='crop'"):
+        parcel_window(labels.iloc[[0]], 16, value=["crop"])
+
+
+def test_a_window_of_half_covered_pixels_counts_the_area() -> None:
+    labels = lattice(12, size_m=1200)
+    touched = half = true = 0.0
+    for row in range(0, 144, 6):
+        parcel = labels.iloc[[row]]
+        touched += float((parcel_window(parcel, 24).class_map > 0).sum()) * 100
+        half += float((parcel_window(parcel, 24, min_coverage=0.5).class_map > 0).sum()) * 100
+        true += parcel.area.iloc[0]
+    assert touched > 1.1 * true
+    assert half == pytest.approx(true, rel=0.01)
+
+
+def test_the_legend_of_a_window_may_be_a_list_of_all_texts() -> None:
+    crops = lattice(2, size_m=100).assign(ground_truth=["rye", "oats ", "rye", "flax"])
+    legend = ["flax", "oats", "rye"]
+    codes = [int(parcel_window(crops.iloc[[row]], 16, legend=legend).class_map.max()) for row in range(4)]
+    assert codes == [3, 2, 3, 1]
+    named = crops.assign(ground_truth=["rye", "oats", "rye", "flax"])
+    named.attrs["legend"] = Legend.of_texts(legend).to_json()
+    assert int(parcel_window(named.iloc[[0]], 16).class_map.max()) == 3, "the table brings its own"
+
+
+def test_coordinate_systems_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = lattice(3, size_m=300).to_crs("EPSG:2154")
+    parcel_window(labels.iloc[[0]], 24)
+
+    def anew(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a search of 20 ms for every window")
+
+    monkeypatch.setattr(pyproj.Transformer, "from_crs", anew)
+    for row in range(1, 9):
+        assert parcel_window(labels.iloc[[row]], 24).class_map.any()
 
 
 def test_sizes_are_those_of_the_boxes_around_parcels() -> None:
