@@ -23,6 +23,7 @@ _VERBS = {
     "check_patch": "contract",
     "class_fractions": "masks.fractions",
     "cluster": "similarity",
+    "embed": "embedding",
     "embedding_change": "similarity",
     "geobox": "aoi",
     "knn": "similarity",

@@ -1,5 +1,6 @@
 from .aoi import geobox as geobox
 from .contract import check_patch as check_patch
+from .embedding import embed as embed
 from .encoders import list_encoders as list_encoders
 from .encoders import load_encoder as load_encoder
 from .figures import show as show
