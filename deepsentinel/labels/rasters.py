@@ -13,7 +13,7 @@ import pyproj
 import shapely
 
 from deepsentinel.errors import InputError, ReadError, warn
-from deepsentinel.grids import grid_of
+from deepsentinel.grids import grid_coords, grid_of
 from deepsentinel.legend import BACKGROUND, Legend, by_name
 from deepsentinel.masks.onto_grid import distance_to_grid_km
 from deepsentinel.progress import progress
@@ -181,7 +181,6 @@ class _Raster:
 
 def _mask(raster: _Raster, grid: GeoBox, legend: Legend | str | None, rule: str) -> xr.Dataset:
     import xarray as xr
-    from odc.geo.xr import xr_coords
 
     way = Way.between(grid, raster.crs, raster.source.transform)
     fineness = way.fineness()
@@ -220,7 +219,9 @@ def _mask(raster: _Raster, grid: GeoBox, legend: Legend | str | None, rule: str)
     }
     if reading.shifted_by:
         about["class_map"]["shifted_by"] = reading.shifted_by
-    data = xr.Dataset({name: (grid.dims, layer, about[name]) for name, layer in layers.items()}, coords=xr_coords(grid))
+    data = xr.Dataset(
+        {name: (("y", "x"), layer, about[name]) for name, layer in layers.items()}, coords=grid_coords(grid)
+    )
     pixel = raster.source.transform
     data.attrs = {
         "kind": "raster",

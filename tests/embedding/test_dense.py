@@ -75,6 +75,7 @@ def test_a_resolution_that_is_no_part_of_a_patch_is_refused_with_those_that_are(
         embed(make_patch(), Toy(), dense=True, resolution_m=30)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 def test_a_map_does_not_depend_on_where_the_patch_was_cut(encoder: Galileo, overlap: float) -> None:
     patch = expected(make_patch((280, 264)))
@@ -99,6 +100,7 @@ def test_windows_leave_no_seams() -> None:
     assert np.abs(apart_[..., 2].diff("y")).max() == pytest.approx(7)
 
 
+@pytest.mark.long
 def test_real_maps_have_no_more_of_a_jump_at_borders_of_windows_than_elsewhere(real: Path) -> None:
     encoder = load_encoder("galileo-nano", real / "weights/galileo-nano/encoder.pt")
     patch = expected(terramind(real, "282D_485L_3_3"))
@@ -114,6 +116,7 @@ def test_real_maps_have_no_more_of_a_jump_at_borders_of_windows_than_elsewhere(r
     assert jumps[0.5] < 1.15 < jumps[0.0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
 def test_a_map_does_not_depend_on_the_batch(encoder: Galileo, batch_size: int) -> None:
     patch = expected(make_patch((120, 150), nodata=True))

@@ -162,6 +162,7 @@ print(json.dumps([peak(512, {out!r} + "0.zarr"), peak(1536, {out!r} + "1.zarr"),
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_area(tmp_path: Path) -> None:
     pytest.importorskip("dask")
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]

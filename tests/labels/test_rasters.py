@@ -17,6 +17,7 @@ from rasterio.warp import Resampling, reproject
 
 from deepsentinel.errors import DeepSentinelWarning, InputError, ReadError
 from deepsentinel.export import to_geotiff
+from deepsentinel.grids import grid_of
 from deepsentinel.labels.rasters import read_label_raster
 from deepsentinel.legend import Legend, cdl, corine, dynamic_world, worldcover
 from deepsentinel.masks import rasterize
@@ -57,7 +58,7 @@ def test_nearest_on_the_same_grid_changes_nothing(tmp_path: Path) -> None:
     assert list(mask) == ["class_map"]
     np.testing.assert_array_equal(mask.class_map, values)
     assert mask.class_map.dtype == np.uint8
-    assert mask.odc.geobox == grid
+    assert grid_of(mask) == grid
 
 
 @pytest.mark.parametrize("crs", ["EPSG:3035", "EPSG:4326", "EPSG:32632"])
