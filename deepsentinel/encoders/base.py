@@ -272,7 +272,7 @@ def warn_mismatch(spec: EncoderSpec, attrs: Mapping[str, Any], *, sensors: Colle
     """Warn where a patch's `level` or `backscatter` is not what the encoder was trained on; silent where unknown.
 
     >>> from deepsentinel.encoders.registry import find
-    >>> warn_mismatch(find("galileo-nano"), {"level": "L2A"})
+    >>> warn_mismatch(find("galileo-nano"), {"level": "L1C"})
     """
     for key, sensor, wanted, effect in (
         ("level", "S2", spec.level, "atmosphere included or removed changes every band, the blue ones most"),
