@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-import xarray as xr
 from odc.geo.geobox import GeoBox
 from test_figures import outside_or_overlapping, panels, texts
 from test_figures_masks import make_masks, rgb
@@ -122,9 +121,11 @@ def test_fields_lost_in_a_country_get_a_dot():
 
 def test_the_demo_world_is_imaginary_and_openstreetmap_is_credited(real: Path):
     demo = ds.read_labels(ds.open_source("demo", size_px=256).labels["osm"])
-    said = " ".join(texts(ds.show(demo)))
-    assert "Imaginary demo world" in said
-    assert "©" not in said
+    grid = ds.geobox(ds.open_source("demo", size_px=256).area)
+    for made in (demo, class_fractions(demo, grid), boxes(demo, grid)):
+        said = " ".join(texts(ds.show(made)))
+        assert "Imaginary demo world" in said
+        assert "©" not in said
     path = real / "osm" / "monaco.osm.pbf"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -252,8 +253,9 @@ def test_masks_of_one_size_are_told_apart_by_their_files_and_both_are_credited()
 
 
 def test_values_are_called_by_their_column():
-    values = xr.DataArray(np.ones((96, 96), "float32"), dims=("y", "x"), attrs={"column": "yield_t_ha"})
-    masks = factories.with_grid({"value": values}, factories.grid((96, 96)))
+    grid = factories.grid((96, 96))
+    field = gpd.GeoDataFrame({"yield_t_ha": [7.25]}, geometry=[shapely.box(*grid.boundingbox)], crs=str(grid.crs))
+    masks = ds.rasterize(field, grid, value="yield_t_ha", layers="class_map")
     said = texts(ds.show(masks))
     assert "Values of yield_t_ha" in said
     assert "Values of yield_t_ha for 100 % of the pixels" in said

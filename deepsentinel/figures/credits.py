@@ -83,6 +83,19 @@ def page_credit(*several: xr.Dataset) -> str:
     return files_credit([file_of(each) for each in several])
 
 
+def made_credit(ground: xr.Dataset, legend: Legend | None) -> str:
+    """For what was made of labels: whom their classes come from and the file, or that all of it is imaginary.
+
+    >>> import xarray as xr
+    >>> from deepsentinel.legend import cdl
+    >>> made_credit(xr.Dataset(attrs={"labels": "/data/iowa.gpkg"}), cdl())
+    'USDA National Agricultural Statistics Service · Labels from iowa.gpkg · deepsentinel'
+    """
+    told = page_credit(ground)
+    classes = "" if imaginary(ground) or legend is None else credit_of_legends([legend])
+    return " · ".join(filter(None, (classes, told)))
+
+
 def files_credit(names: Sequence[str]) -> str:
     """The files of labels, for the foot of a page.
 

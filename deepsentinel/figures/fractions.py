@@ -94,7 +94,7 @@ def fractions_figure(shares: xr.DataArray, *, panels: Sequence[Any] | None, titl
     rgb = legend.color_table() if legend is not None else {}
     pictures = [_panel(shares, at, names[at], rgb.get(codes[at], (0, 114, 178))[:3], means[at]) for at in chosen]
     rows, columns = shares.sizes["y"], shares.sizes["x"]
-    ground = shares.isel({"class": 0}, drop=True).to_dataset(name="share")
+    ground = shares.isel({"class": 0}, drop=True).to_dataset(name="share").assign_attrs(shares.attrs)
     subtitle = f"the {len(chosen)} largest are drawn" if panels is None and len(held) > len(chosen) else ""
     drawn = slides.counted(len(held), "class")
     of_all = f" of {len(names)}" if len(names) > len(held) else ""
@@ -105,7 +105,7 @@ def fractions_figure(shares: xr.DataArray, *, panels: Sequence[Any] | None, titl
         headline=title or f"How much of each pixel {drawn}{of_all} cover{'s' if len(held) == 1 else ''}",
         subtitle=subtitle,
         footer=slides.place(ground),
-        credit=" · ".join(filter(None, (credits.credit_of_legends([legend] if legend else []), "deepsentinel"))),
+        credit=credits.made_credit(ground, legend),
     )
 
 

@@ -56,7 +56,7 @@ def objects_figure(objects: Any, *, title: str | None) -> Figure:
         headline=title or f"{slides.counted(len(objects), 'object')} of {kinds}",
         subtitle="the box of each, and the pixels of which it covers half or more",
         footer=slides.place(ground),
-        credit=" · ".join(filter(None, (credits.credit_of_legends([objects.legend]), "deepsentinel"))),
+        credit=credits.made_credit(ground, objects.legend),
         heading="Classes and their number of objects",
         entries=listed(entries, of_rest=lambda rest: f"{sum(int(e.number.replace(',', '')) for e in rest):,}"),
     )
@@ -83,4 +83,5 @@ def _ground(objects: Any) -> Any:
 
     from deepsentinel.grids import grid_coords
 
-    return xr.Dataset(coords=grid_coords(objects.geobox, None))
+    attrs = {"labels": objects.labels} if objects.labels else {}
+    return xr.Dataset(coords=grid_coords(objects.geobox, None), attrs=attrs)

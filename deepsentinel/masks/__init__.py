@@ -153,7 +153,7 @@ def rasterize(
                 target[rows, columns] = numbers[found["winner"]]
             else:
                 target[rows, columns] = found[name]
-    variables = {name: variable(("y", "x"), array, _attrs(name, ready)) for name, array in made.items()}
+    variables = {name: variable(("y", "x"), array, _attrs(name, ready, value)) for name, array in made.items()}
     said = {"rule": rule, "conflict_between": conflict, "repairs": ready.repairs, "set_aside": ready.set_aside}
     attrs: dict[str, Any] = {
         name: entry if isinstance(entry, str) else json.dumps(entry) for name, entry in said.items()
@@ -204,7 +204,7 @@ def _holds(kind: str, codes: list[int]) -> bool:
     return limits.min <= min(codes) and max(codes) <= limits.max
 
 
-def _attrs(name: str, ready: Prepared) -> dict[str, Any]:
+def _attrs(name: str, ready: Prepared, value: str) -> dict[str, Any]:
     attrs: dict[str, Any] = {"grid_mapping": "spatial_ref"}
     if name == "class_map":
         shift = {"shifted_by": ready.shifted_by} if ready.shifted_by else {}
@@ -221,5 +221,5 @@ def _attrs(name: str, ready: Prepared) -> dict[str, Any]:
         "distance": ("distance to the boundary of its polygon", "m"),
     }
     long_name, units = words[name]
-    numbered = {"numbered": ready.numbered} if name == "parcel_id" else {}
-    return attrs | {"long_name": long_name, "units": units, **numbered}
+    own_words: dict[str, dict[str, Any]] = {"parcel_id": {"numbered": ready.numbered}, "value": {"column": value}}
+    return attrs | {"long_name": long_name, "units": units, **own_words.get(name, {})}

@@ -101,6 +101,8 @@ def class_fractions(
     attrs = {"long_name": "share of the pixel", "units": "1", "grid_mapping": "spatial_ref"}
     if ready.remarks:
         attrs["notes"] = json.dumps(ready.remarks)
+    if "source" in labels.attrs:
+        attrs["labels"] = str(labels.attrs["source"])
     coords = {
         "class": ("class", np.array(wanted.codes, dtype="int32"), wanted.legend.to_attrs()),
         "class_name": ("class", wanted.names()),

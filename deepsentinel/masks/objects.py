@@ -66,6 +66,8 @@ class Objects:
     """What the codes mean."""
     geobox: GeoBox
     """The grid."""
+    labels: str | None = None
+    """The file that the labels were read from, where that is known."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -192,6 +194,7 @@ def boxes(
         instances=tuple(item for item, keep in zip(instances, kept, strict=True) if item is not None and keep),
         legend=found,
         geobox=ready.geobox,
+        labels=str(labels.attrs["source"]) if "source" in labels.attrs else None,
     )
 
 
