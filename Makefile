@@ -9,7 +9,7 @@ ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # All targets share one environment, and two installations into it at once would spoil it.
 .NOTPARALLEL:
-.PHONY: help demo test test-long lab bench lint format notebooks chromium clean
+.PHONY: help demo test test-long lab bench lint format notebooks chromium azurite clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,11 +29,11 @@ $(VENV)/.map: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,cloud,test]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,cloud,test,bench]'
 	@touch $@
 
 demo: $(VENV)/.base  ## the main job, end to end, on the demo world: no account, no network
@@ -54,11 +54,14 @@ format: $(VENV)/.test  ## let ruff put the code in order
 chromium:
 	@sh tests/browser/ensure_chromium.sh
 
-test: $(VENV)/.test chromium  ## all tests and notebooks, under 12 minutes
+azurite: $(VENV)/.test
+	@sh tests/corpus/ensure_azurite.sh $(VENV)
+
+test: $(VENV)/.test chromium azurite  ## all tests and notebooks, under 12 minutes
 	$(BIN)/python -m pytest -q -m 'not long'
 	$(BIN)/python -m pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-test-long: $(VENV)/.test chromium  ## kill, fault and seed suites, with their figures
+test-long: $(VENV)/.test chromium azurite  ## kill, fault and seed suites, with their figures
 	$(BIN)/python -m pytest -q -m long -s
 
 notebooks: $(VENV)/.test  ## run every notebook and save it with its outputs

@@ -19,10 +19,14 @@ __version__ = "0.1.0"
 # verb -> the module it lives in. No verb shares its name with a module: once that module was imported, Python would
 # put the module in the verb's place.
 _VERBS = {
+    "audit_splits": "corpus.audit",
     "boxes": "masks.objects",
+    "build_corpus": "corpus.build",
     "check_patch": "contract",
     "class_fractions": "masks.fractions",
     "cluster": "similarity",
+    "cover": "land",
+    "describe": "figures.corpus",
     "embed": "embedding",
     "embedding_change": "similarity",
     "geobox": "aoi",
@@ -33,17 +37,23 @@ _VERBS = {
     "list_encoders": "encoders",
     "load_encoder": "encoders",
     "match_rate": "pairing",
+    "open_corpus": "corpus.store",
     "open_source": "sources",
     "pair": "pairing",
     "parcel_sizes": "masks.windows",
     "parcel_window": "masks.windows",
+    "patch_of": "corpus.patches",
     "pca_rgb": "similarity",
+    "plan_corpus": "corpus.plan",
+    "publish": "corpus.publish",
     "rasterize": "masks",
     "read_label_raster": "labels.rasters",
     "read_labels": "labels",
+    "sample_land": "land",
     "select": "pairing",
     "show": "figures",
     "similarity_index": "similarity",
+    "split": "corpus.splits",
 }
 
 __all__ = ["__version__", *_VERBS]

@@ -133,7 +133,9 @@ def _area_of(found: Outline) -> Area:
     shape = _only_polygons(found.geometry, changes)
     projected = found.crs is not None and found.crs != _LONLAT
     if found.crs is not None and projected:
-        shape = _to_degrees(shape, found.crs)
+        # Mended before it is moved: putting points on the edges of an outline that crosses itself loses a part of it.
+        sound = [piece for part in shape.geoms for piece in lonlat.polygons(lonlat.mended(part, changes)) or [part]]
+        shape = _to_degrees(shapely.GeometryCollection(sound), found.crs)
     lonlat.check_degrees(shape)
     shape = lonlat.onto_globe(shape, changes, guess=not projected, trust=found.exact)
     for guess in dict.fromkeys(changes.guesses):
@@ -276,7 +278,7 @@ def _only_polygons(geometry: BaseGeometry, changes: lonlat.Changes) -> BaseGeome
 
 def _to_degrees(shape: BaseGeometry, crs: pyproj.CRS) -> BaseGeometry:
     # A straight edge of a projected outline is a curve in degrees. Points every 500 m follow it within centimetres.
-    if crs.is_projected and not shape.is_empty and np.isfinite(shape.bounds).all():
+    if crs.is_projected and not shape.is_empty and np.isfinite(shapely.get_coordinates(shape)).all():
         west, south, east, north = shape.bounds
         step = (east - west + north - south) / 1000
         # Near a pole a straight line bends hard in degrees, and only points close to each other follow it.

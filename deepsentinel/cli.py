@@ -1,4 +1,4 @@
-"""The same verbs from a shell: `deepsentinel demo` and `deepsentinel doctor`.
+"""The same verbs from a shell: `deepsentinel demo`, `deepsentinel doctor`, and those of corpora in `cli_corpus`.
 
 The demo hides nothing: each step prints the Python line that it runs, then what came of it, so that whoever watches it
 once can write a script.
@@ -12,13 +12,15 @@ import os
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import DeepSentinelError, InputError, NothingFoundError
+from .cli_corpus import add_commands
+from .errors import DeepSentinelError, DeepSentinelWarning, InputError, NothingFoundError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
+        with _plain_warnings():
+            status: int = options.run(options)
         sys.stdout.flush()
         return status
     except DeepSentinelError as error:
@@ -63,6 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "(is there room, and may you write there? --out and DEEPSENTINEL_CACHE name other places)", file=sys.stderr
         )
         return EXIT_ERROR
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Ours without the line of code that they come from, which in a shell is always the same."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, DeepSentinelWarning):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DeepSentinelWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for machines")
     doctor.add_argument("--services", nargs="+", metavar="NAME", help="which to ask; 'none' asks nobody (all)")
     doctor.set_defaults(run=_doctor)
+    add_commands(commands, common)
     return parser
 
 

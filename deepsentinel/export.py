@@ -19,6 +19,7 @@ from . import __version__, export_masks
 from .bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS, S2_NODATA, SCL_CLASSES, sensor_of
 from .contract import TIME_OF, check_patch
 from .errors import InputError
+from .figures.embeddings import HEADINGS as MAPS
 from .figures.fractions import class_names, is_fractions, positions
 from .figures.masks import HEADINGS, check_masks, is_masks, opened
 from .figures.stretch import SCL_COLOURS
@@ -93,10 +94,15 @@ def _dataset(given: Any) -> xr.Dataset:
     whole = opened(given)
     if not hasattr(whole, "data_vars"):
         named = f" called {given.name!r}" if getattr(given, "name", None) else ""
+        todo = "Some bands of a patch are written by to_geotiff(patch, folder, bands=['VV'])."
+        dims = getattr(given, "dims", ())
+        if "feature" in dims or "encoder" in getattr(given, "attrs", ()) or getattr(given, "name", None) in MAPS:
+            todo = "Embeddings and maps made of them: deepsentinel.export_embedding.embedding_to_geotiff(z, 'z.tif')."
+            if "sample" in dims:
+                todo = "Vectors: deepsentinel.export_embedding.embedding_to_geoparquet(z, 'z.parquet')."
         raise InputError(
             f"A {type(given).__name__}{named} cannot be written: to_geotiff takes a patch, a series, masks, a"
-            " layer of masks, and what class_fractions gives. Some bands of a patch are written by to_geotiff(patch,"
-            " folder, bands=['VV'])."
+            f" layer of masks, and what class_fractions gives. {todo}"
         )
     return whole
 

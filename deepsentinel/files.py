@@ -96,10 +96,11 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], *, sync: bool = True, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on a clean exit it becomes `path`, on an exception it is gone.
 
     If `path` exists already when the work is done (another process was quicker), that one is kept and ours is dropped.
+    With `replace` ours takes its place, and where that fails the older one is still there.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "scene"
@@ -111,6 +112,7 @@ def atomic_folder(path: str | os.PathLike[str], *, sync: bool = True) -> Iterato
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    aside = temporary.with_name(f"{temporary.name}-old")
     try:
         yield temporary
         if sync:
@@ -118,14 +120,19 @@ def atomic_folder(path: str | os.PathLike[str], *, sync: bool = True) -> Iterato
                 if file.is_file():
                     _sync(file)
         temporary.chmod(0o777 & ~UMASK)
+        if replace and target.is_dir():
+            target.rename(aside)
         try:
             temporary.rename(target)
         except OSError:
-            if not target.is_dir():
+            if replace or not target.is_dir():
                 raise
         if sync:
             _sync(target.parent)
     finally:
+        if aside.is_dir() and not target.exists():
+            aside.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -212,18 +212,34 @@ def drop_reprocessed(scenes: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """
     keys = pd.DataFrame({"pass": passes(scenes), "tile": scenes["tile"], "level": scenes["level"]})
     twice = keys.duplicated(keep=False) & scenes["tile"].notna() & (scenes["sensor"] == "S2")
+    rows = np.flatnonzero(twice.to_numpy())
+    if not len(rows):
+        return scenes
+    group = keys.iloc[rows].groupby(list(keys), dropna=False, sort=False).ngroup().to_numpy()
+    versions = [_version(scene) for scene in scenes.iloc[rows][["baseline", "id"]].itertuples()]
+    newest_first = {version: rank for rank, version in enumerate(sorted(set(versions), reverse=True))}
+    shapes = scenes.geometry.to_numpy()[rows]
     dropped: list[int] = []
-    for _, group in scenes[twice].groupby([keys[name][twice] for name in keys], dropna=False, sort=False):
-        kept: list[shapely.Geometry] = []
-        for scene in sorted(group.itertuples(), key=_version, reverse=True):
-            footprint = scene.geometry
-            seen = shapely.union_all([shapely.intersection(footprint, other) for other in kept])
-            own, repeated = spherical_area(np.array([footprint, seen]))
-            if kept and repeated >= own / 2:
-                dropped.append(scene.Index)
-            else:
-                kept.append(footprint)
-    return scenes.drop(index=dropped)
+    kept: list[shapely.Geometry] = []
+    last = -1
+    for at in np.lexsort((np.array([newest_first[version] for version in versions]), group)):
+        if group[at] != last:
+            last, kept = group[at], []
+        if _is_repeated(shapes[at], kept):
+            dropped.append(rows[at])
+        else:
+            kept.append(shapes[at])
+    whole = np.ones(len(scenes), dtype=bool)
+    whole[dropped] = False
+    return scenes[whole]
+
+
+def _is_repeated(footprint: shapely.Geometry, kept: list[shapely.Geometry]) -> bool:
+    if not kept or any(footprint == other for other in kept):  # equal outlines need no overlay, and are the rule
+        return bool(kept)
+    seen = shapely.union_all([shapely.intersection(footprint, other) for other in kept])
+    own, repeated = spherical_area(np.array([footprint, seen]))
+    return bool(repeated >= own / 2)
 
 
 def one_per_pass(scenes: gpd.GeoDataFrame, place: shapely.Geometry) -> gpd.GeoDataFrame:

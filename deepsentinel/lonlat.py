@@ -95,10 +95,20 @@ def onto_globe(
 def _one(polygon: Polygon, changes: Changes, guess: bool, trust: bool) -> list[Polygon]:
     flat = shapely.force_2d(polygon)
     flat = flat if trust else _continuous(flat, changes, guess)
-    if not flat.is_valid:
-        changes.guesses.append(f"The outline was not valid ({shapely.is_valid_reason(flat)}) and was repaired.")
-        flat = shapely.make_valid(flat)
-    return [piece for part in polygons(flat) for piece in _cut(part, changes)]
+    return [piece for part in polygons(mended(flat, changes)) for piece in _cut(part, changes)]
+
+
+def mended(geometry: BaseGeometry, changes: Changes) -> BaseGeometry:
+    """A valid outline of the same ground; what was repaired is noted.
+
+    >>> changes = Changes()
+    >>> mended(shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)]), changes).area, len(changes.guesses)
+    (2.0, 1)
+    """
+    if geometry.is_valid or not np.isfinite(shapely.get_coordinates(geometry)).all():
+        return geometry  # numbers that are none are told of elsewhere
+    changes.guesses.append(f"The outline was not valid ({shapely.is_valid_reason(geometry)}) and was repaired.")
+    return shapely.make_valid(geometry)
 
 
 def _continuous(polygon: Polygon, changes: Changes, guess: bool) -> Polygon:

@@ -208,6 +208,42 @@ def test_a_self_crossing_outline_is_repaired_and_said_so() -> None:
     assert "repaired" in repr(found)
 
 
+BOW = [(200, 200), (2200, 2200), (2200, 200), (200, 2200)]
+SQUARE, FAR_HOLE = [(0, 0), (300, 0), (300, 300), (0, 300)], [(400, 400), (500, 400), (500, 500)]
+
+
+@pytest.mark.parametrize("epsg", [32630, 3035])
+@pytest.mark.parametrize(
+    ("polygon", "km2", "why"),
+    [
+        (shapely.Polygon(BOW), 2.0, "Self-intersection"),
+        (shapely.Polygon(SQUARE, [FAR_HOLE]), 0.095, "Hole lies outside shell"),
+    ],
+)
+def test_a_crossing_outline_in_metres_keeps_all_of_its_ground(
+    epsg: int, polygon: shapely.Polygon, km2: float, why: str
+) -> None:
+    corner = {32630: (716_520, 5_457_400), 3035: (3_900_000, 2_900_000)}[epsg]
+    there = geopandas.GeoSeries([shapely.transform(polygon, lambda xy: xy + corner)], crs=epsg)
+    with pytest.warns(DeepSentinelWarning, match=f"{why}.*repaired") as caught:
+        found = area(there)
+    assert len(caught) == 1
+    assert found.area_km2 == pytest.approx(km2, rel=0.01)
+    assert found.notes == (str(caught[0].message),)
+    with pytest.warns(DeepSentinelWarning, match="repaired"):
+        assert area(there.to_crs(4326)).area_km2 == pytest.approx(km2, rel=0.01)
+
+
+def test_an_outline_in_metres_without_ground_or_without_numbers_is_refused() -> None:
+    line = shapely.Polygon([(716_520, 5_457_400), (716_820, 5_457_700), (716_520, 5_457_400)])
+    with pytest.raises(AreaError, match="encloses no ground"):
+        area(geopandas.GeoSeries([line], crs=32630))
+    with np.errstate(invalid="ignore"):
+        broken = shapely.Polygon([(716_520, 5_457_400), (716_820, 5_457_700), (716_520, np.nan)])
+        with pytest.raises(AreaError, match="no place"):
+            area(geopandas.GeoSeries([broken], crs=32630))
+
+
 def test_points_beside_polygons_are_left_out_and_said_so() -> None:
     with pytest.warns(DeepSentinelWarning, match=r"2 other shapes were left out \(LineString, Point\)"):
         found = area([RECTANGLE, shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)])])

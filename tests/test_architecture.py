@@ -26,11 +26,12 @@ FLOORS = {
     "legend": 0, "legend_class": 0,
     "aoi": 1, "area_input": 1, "lonlat": 1, "footprints": 1, "pairing": 1, "selection": 1, "world": 1,
     "grids": 1, "geometries": 1, "masks": 1,
-    "sources": 2, "labels": 2,
-    "encoders": 4,
+    "sources": 2, "labels": 2, "land": 2,
+    "corpus": 3,
+    "encoders": 4, "tensors": 4,
     "embedding": 5, "similarity": 5,
-    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6,
-    "doctor": 8, "checkups": 8, "cli": 8, "__init__": 8, "__main__": 8,
+    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6,
+    "doctor": 8, "checkups": 8, "cli": 8, "cli_corpus": 8, "__init__": 8, "__main__": 8,
 }  # fmt: skip
 FORBIDDEN_BELOW = {"torch": 4, "ipywidgets": 7, "ipyleaflet": 7, "geemap": 7}
 
@@ -76,7 +77,10 @@ def test_imports_come_from_lower_floors_or_the_same_room(path: Path) -> None:
 # Rooms of one floor that are one thought in several files.
 SAME_FLOOR_GROUPS = {
     floor: {name for name, at in FLOORS.items() if at == floor} if floor in (0, 6, 8) else set() for floor in range(9)
-} | {1: {"aoi", "area_input", "lonlat", "footprints", "pairing", "selection", "grids", "geometries", "masks"}}
+} | {
+    1: {"aoi", "area_input", "lonlat", "footprints", "pairing", "selection", "grids", "geometries", "masks"},
+    2: {"land", "sources"},  # outlines of countries are fetched as catalogs are
+}
 
 
 def test_no_verb_is_hidden_by_a_module() -> None:
@@ -109,12 +113,14 @@ import deepsentinel
 print(json.dumps({"seconds": time.perf_counter() - began}))
 """
 
-# dask may be installed beside us (the benchmarks bring it); odc-geo then imports it on sight, so it is hidden, as in a
-# base install. What counts is the processor time that goes into imports, summed by wrapping the outermost of them.
+# dask and boto3 may be installed beside us (tests bring them); odc-geo and rasterio then import them on sight, so they
+# are hidden, as in a base install. What counts is the processor time that goes into imports, summed by wrapping the
+# outermost of them.
 SPINE = """
 import builtins, importlib, importlib.util, json, sys, time
 real_find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "dask" else real_find(name, package)
+sys.modules["boto3"] = None
 spent, depth, real_import = [0.0], [0], builtins.__import__
 def timed(*args, **kwargs):
     depth[0] += 1
@@ -145,6 +151,15 @@ assert patch.sizes["x"] > 10
 heavy = ("torch", "ee", "ipywidgets", "dask", "matplotlib", "scipy", "pystac_client", "geemap", "rioxarray")
 print(json.dumps({"seconds": spent[0], "heavy": [name for name in heavy if name in sys.modules]}))
 """
+BARE = """
+import importlib.util, json, sys, time
+real_find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "dask" else real_find(name, package)
+sys.modules["boto3"] = None
+began = time.process_time()
+import geopandas, odc.geo.geobox, odc.geo.xr, pyogrio, pyproj, rasterio, rasterio.warp, requests, shapely, xarray
+print(json.dumps({"seconds": time.process_time() - began}))
+"""
 # The world is built (with scipy) by whoever opens it first: that is not the path that is measured.
 BUILD = "import json, deepsentinel as ds; ds.open_source('demo', size_px=256); print(json.dumps({}))"
 
@@ -157,7 +172,9 @@ def test_the_path_from_search_to_pixels_imports_little() -> None:
     in_a_fresh_process(BUILD)
     runs = [in_a_fresh_process(SPINE) for _ in range(6)]
     assert runs[-1]["heavy"] == []
-    assert min(float(str(run["seconds"])) for run in runs) <= 0.9
+    # On a slow or busy machine the packages that we stand on take longer by themselves: then they are the bound.
+    bare = min(float(str(in_a_fresh_process(BARE)["seconds"])) for _ in range(3))
+    assert min(float(str(run["seconds"])) for run in runs) <= max(0.9, bare)
 
 
 def requirement(text: str) -> tuple[str, str]:
@@ -175,12 +192,14 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         packages = {requirement(line)[0].replace("-", "_") for line in requirements}
         return {names.get(package, package) for package in packages}
 
-    base, learn = modules(project["dependencies"]), modules(project["optional-dependencies"]["learn"])
+    extras = project["optional-dependencies"]
+    base, learn, cloud = (modules(some) for some in (project["dependencies"], extras["learn"], extras["cloud"]))
     for path in PACKAGE.rglob("*.py"):
         imported = {name.split(".")[0] for name in imported_from(path)}
         # IPython is used where it is already at work; what models need is for the rooms of models, and for a look
         # whether it is there at all. Two encoders name packages of their own that nobody is made to install.
         declared = base | {"IPython"} | (learn if FLOORS[room_of(path)] >= 4 else set())
+        declared |= cloud if room_of(path) == "corpus" else set()
         if path.name == "extras.py":
             declared |= {"olmoearth_pretrain_minimal", "terratorch"}
         assert imported - set(sys.stdlib_module_names) - {"deepsentinel"} <= declared, path
@@ -194,7 +213,7 @@ def imported_from(path: Path) -> set[str]:
 def test_conda_and_pip_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = dict(map(requirement, project["dependencies"] + extras["map"] + extras["learn"]))
+    wanted = dict(map(requirement, project["dependencies"] + extras["map"] + extras["learn"] + extras["cloud"]))
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
     has = dict(map(requirement, conda["dependencies"]))
     assert has.pop("python") == re.sub("[^0-9.]", "", project["requires-python"])

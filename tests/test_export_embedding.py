@@ -91,3 +91,16 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) ->
     with pytest.raises(InputError, match="all of them are NaN"):
         embedding_to_geoparquet(dense(np.full((3, 3, 2), np.nan)), tmp_path / "z.parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_writes_patches_tells_what_writes_embeddings(tmp_path: Path) -> None:
+    from deepsentinel.export import to_geotiff
+
+    z = dense(landscape(8, 8)[0])
+    for made in (z, pca_rgb(z), similarity_index(z).score_map(z[0, 0])):
+        with pytest.raises(InputError, match=r"deepsentinel\.export_embedding\.embedding_to_geotiff"):
+            to_geotiff(made, tmp_path)
+    with pytest.raises(InputError, match="embedding_to_geoparquet"):
+        to_geotiff(samples(np.eye(3), np.arange(3.0), np.arange(3.0)), tmp_path)
+    with pytest.raises(InputError, match="bands="):
+        to_geotiff(None, tmp_path)

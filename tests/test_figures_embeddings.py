@@ -250,3 +250,54 @@ def test_fewer_labels_are_a_line_of_their_own():
     np.testing.assert_allclose(chart.lines[0].get_xydata(), 100 * own[["share", "balanced_accuracy"]].to_numpy())
     bars = next(axes for axes in fig.axes if len(axes.patches) == 4)
     assert bars.patches[0].get_width() == pytest.approx(100 * own.balanced_accuracy.iloc[-1])
+
+
+def test_a_probe_counts_the_classes_there_are():
+    # The most frequent class is learnt elsewhere, and may be the wrong one: how often it is right says nothing.
+    rng = np.random.default_rng(0)
+    kind = np.repeat([0, 1], 40)
+    lon = np.where(kind == 1, 2.0, 9.0) + rng.uniform(0, 0.01, 80)
+    place = {"lon": ("sample", lon), "lat": ("sample", 48 + rng.uniform(0, 0.01, 80))}
+    z = xr.DataArray(kind[:, None] + rng.normal(size=(80, 4)), place, ("sample", "feature"))
+    report = knn(z, np.array(["field", "wood"])[kind], folds=2, block_m=100_000)
+    assert report.table.set_index("embedding").balanced_accuracy["majority"] < 0.1
+    assert any("tells 2 classes apart" in text for text in texts(ds.show(report)))
+
+
+@pytest.mark.parametrize("what", ["alone", "beside a patch", "colours"])
+def test_where_an_encoder_saw_nothing_there_is_no_data(what):
+    z = make_z(missing=True)
+    shown = {"alone": z, "beside a patch": [factories.make_patch((96, 96)), z], "colours": pca_rgb(z)}[what]
+    told = texts(ds.show(shown))
+    assert "no data" in told
+    assert "no label" not in told
+
+
+@pytest.mark.parametrize("name", ["z.zarr", "z.tif"])
+def test_an_embedding_that_was_written_is_shown_again(tmp_path, name):
+    from deepsentinel.export_embedding import embedding_to_geotiff
+
+    z = make_z()
+    if name == "z.zarr":
+        z.to_dataset().to_zarr(tmp_path / name, zarr_format=2)
+        opened = xr.open_zarr(tmp_path / name, chunks=None)
+    else:
+        import rioxarray
+
+        embedding_to_geotiff(z, tmp_path / name)
+        opened = rioxarray.open_rasterio(tmp_path / name)
+    for shown in (opened, [factories.make_patch((96, 96)), opened]):
+        assert "galileo-nano" in " ".join(texts(ds.show(shown)))
+    bare = xr.DataArray(
+        np.zeros((3, 12, 12)), {k: v for k, v in z.coords.items() if k != "feature"}, ("band", "y", "x")
+    )
+    with pytest.raises(InputError, match=r"rename\(band='feature'\)"):
+        ds.show(bare)
+
+
+def test_fractions_that_were_written_are_shown_again(tmp_path):
+    place = grid_coords(factories.grid((6, 6)))
+    shares = xr.DataArray(np.full((2, 6, 6), 0.5), {"class": [7, 9], **place}, ("class", "y", "x"))
+    shares.to_dataset(name="class_fraction").to_zarr(tmp_path / "f.zarr", zarr_format=2)
+    fig = ds.show(xr.open_zarr(tmp_path / "f.zarr", chunks=None))
+    assert any("50 % of the ground" in text for text in texts(fig))

@@ -81,6 +81,26 @@ def test_of_two_writers_of_a_folder_the_first_wins_whole(tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_folder_that_replaces_another_does_so_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in ("first", "second"):
+        with atomic_folder(tmp_path / "map", replace=True) as folder:
+            (folder / who).write_text(who)
+    assert [path.name for path in (tmp_path / "map").iterdir()] == ["second"]
+    rename = Path.rename
+
+    def stuck(path: Path, target: Path) -> Path:
+        if target.name == "map" and (path / "third").exists():
+            raise OSError("the disk is gone")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stuck)
+    with pytest.raises(OSError, match="disk is gone"), atomic_folder(tmp_path / "map", replace=True) as folder:
+        (folder / "third").write_text("third")
+    assert [path.name for path in tmp_path.rglob("*")] == ["map", "second"]
+
+
 def test_written_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     write_bytes(tmp_path / "ours", b"")

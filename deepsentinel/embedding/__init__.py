@@ -41,14 +41,17 @@ def embed(
 ) -> xr.DataArray:
     """Vectors of a patch, a series or several of them, as the authors of the encoder meant it.
 
-    A patch gives one vector, dims (feature,); several patches, or a Dataset with a dimension `sample`, give (sample,
-    feature); dense=True gives a map (y, x, feature) with its own georeferencing. Bands are picked by name and brought
-    to the encoder's order and units. The dates of a series are averaged month by month, at most 24 months.
+    A patch gives one vector, dims (feature,); several patches, a corpus (samples without pixels are left out), or a
+    Dataset with a dimension `sample`, give (sample, feature); dense=True gives a map (y, x, feature) with its own
+    georeferencing. Bands are picked by name and brought to the encoder's order and units; where it can do without some,
+    their names are warned of. The dates of a series are averaged month by month, at most 24 months.
 
     encoder: a name from `list_encoders()` (then `weights` as in `load_encoder`), or what `load_encoder` returned.
     sensors: "both" takes what the patch has, where the encoder can do without the other one; the result's attribute
-    `sensors` says what was used. mask_clouds: clouds, cirrus and shadows of SCL count as missing. Where nothing is
-    left to see, the vector is NaN.
+    `sensors` says what was seen (both, s1, s2 or none; "mixed" where patches differ, each told by the coordinate
+    `sensors`) and `bands` what was given. mask_clouds: clouds, cirrus and shadows of SCL count as missing. Where
+    nothing is left to see, the vector is NaN. Galileo sees a cell only where half of its pixels are left; encoders that
+    cannot mask (`can_mask` in `list_encoders()`) need some of every sensor in a window, or its vectors are NaN.
 
     A dense map has cells of the encoder's patch, or of `resolution_m`: by smaller patches where the encoder has them,
     else by shifted windows, which costs (patch / cell)² as much. Windows overlap by the share `overlap` and are
@@ -59,7 +62,9 @@ def embed(
     have in common by position is taken off, unless `keep_positions=True` asks for the bare output.
 
     out: "z.zarr" or "z.tif" takes a map of any size while memory stays what it is, and what is returned is read from
-    there; `data` may then lie on disk too. On a GPU numbers are bfloat16 within the encoder.
+    there; `data` may then lie on disk too. An older map of that name is replaced, anything else is not. Later
+    `xarray.open_zarr("z.zarr", chunks=None)` and `rioxarray.open_rasterio("z.tif")` go where an embedding does. On a
+    GPU numbers are bfloat16 within the encoder.
 
     >>> import deepsentinel as ds
     >>> grid = ds.geobox((2.0, 48.0, 2.005, 48.005))
@@ -115,7 +120,7 @@ def _dense(
     out: str | os.PathLike[str] | None,
     dtype: str,
 ) -> xr.DataArray:
-    from deepsentinel.encoders.base import warn_mismatch
+    from deepsentinel.encoders.base import warn_mismatch, warn_missing
     from deepsentinel.grids import grid_coords
 
     from .dense import layout, map_dense
@@ -127,28 +132,33 @@ def _dense(
     spec = encoder.spec
     if not spec.dense:
         raise InputError(f"{spec.name} has no vectors of cells; dense=False gives one for the patch.")
-    target = None if out is None else check_target(out, dtype)
     scene = Scene(data, spec, **how)
+    target = None if out is None else check_target(out, dtype, data)
     warn_mismatch(spec, data.attrs, sensors=tuple(scene.bands))
     plan = layout(spec, scene.resolution_m, resolution_m, window_px, overlap)
     geobox = plan.geobox(scene)
-    told = attributes([Origin.of(scene)], encoder, plan, mask_clouds=scene.mask_clouds)
-    told |= {"resolution_m": scene.resolution_m * plan.cell_px, "overlap": plan.overlap}
+    warn_missing(spec, scene.missing)
     with Runner(encoder, window_px=plan.window_px, patch_px=plan.patch_px, **running) as runner:
+
+        def told() -> dict[str, Any]:
+            noted = attributes([Origin.of(scene)], encoder, plan, mask_clouds=scene.mask_clouds)
+            noted |= {"resolution_m": scene.resolution_m * plan.cell_px, "overlap": plan.overlap}
+            return noted | {"keep_positions": int(runner.keep_positions)}
+
         if target is not None:
             with small_cache(), file_sink(target, geobox, spec.width, dtype, told, dates(data)) as sink:
                 map_dense(scene, runner, plan, sink)
-            return open_map(target, told, dates(data))
+            return open_map(target, told(), dates(data))
         memory = Memory((int(geobox.shape.y), int(geobox.shape.x), spec.width), dtype)
         map_dense(scene, runner, plan, memory)
     places = {**grid_coords(geobox, data), "feature": np.arange(spec.width), **dates(data)}
-    return xr.DataArray(memory.values, places, DIMS, name=NAME, attrs=told)
+    return xr.DataArray(memory.values, places, DIMS, name=NAME, attrs=told())
 
 
 def _pooled(
     data: Any, encoder: Encoder, how: dict[str, Any], running: dict[str, Any], window_px: int | None, dtype: str
 ) -> xr.DataArray:
-    from deepsentinel.encoders.base import warn_mismatch
+    from deepsentinel.encoders.base import warn_mismatch, warn_missing
 
     from .dense import layout
     from .inputs import Scene
@@ -164,12 +174,15 @@ def _pooled(
     def scenes() -> Iterator[Scene]:
         for patch in patches_of(data):
             scene = Scene(patch, spec, **how)
-            kind = (patch.attrs.get("level"), patch.attrs.get("backscatter"))
+            kind = (patch.attrs.get("level"), patch.attrs.get("backscatter"), *scene.bands)
             if kind not in warned:
                 warned.add(kind)
                 warn_mismatch(spec, patch.attrs, sensors=tuple(scene.bands))
-            origins.append(Origin.of(scene))
+            if scene.missing not in warned:
+                warned.add(scene.missing)
+                warn_missing(spec, scene.missing)
             yield scene
+            origins.append(Origin.of(scene))  # once its pixels were read
 
     plan = layout(spec, 10.0, None, window_px, 0.0)
     with Runner(encoder, window_px=plan.window_px, patch_px=plan.patch_px, **running) as runner:

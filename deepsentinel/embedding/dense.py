@@ -62,13 +62,18 @@ def layout(
     >>> layout(find("croma-base"), 10.0, 20.0, None, 0.5)
     Layout(patch_px=8, cell_px=2, window_px=120, overlap=0.5)
     """
-    if not 0 <= overlap <= 0.9:
+    if not (isinstance(overlap, int | float | np.number) and 0 <= overlap <= 0.9):
         raise InputError(f"overlap={overlap!r}: the share of a window, from 0 to 0.9.")
+    if window_px is not None and (isinstance(window_px, bool) or not isinstance(window_px, int | np.integer)):
+        raise InputError(f"window_px={window_px!r}: a whole number of pixels is meant.")
+    window_px = None if window_px is None else int(window_px)
     cell_px = spec.patch_px if resolution_m is None else _cell_px(spec, pixel_m, resolution_m)
     fitting = [patch for patch in spec.patch_sizes if patch % cell_px == 0]
     patch_px = cell_px if cell_px in fitting else spec.patch_px if spec.patch_px in fitting else min(fitting)
     if spec.size_px == 1:
         # Pixels know nothing of their neighbours; a window of them is a batch.
+        if window_px is not None and window_px < 1:
+            raise InputError(f"window_px={window_px}: one pixel or more is meant.")
         return Layout(patch_px, cell_px, window_px or 64, 0.0)
     if window_px is None:
         # As many cells as the authors had; a window of smaller cells is smaller, not dearer.

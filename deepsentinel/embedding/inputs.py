@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from torch import Tensor
 
 from deepsentinel.bands import S1_BANDS, S2_BANDS, SCL_CLOUDY
-from deepsentinel.encoders.base import check_inputs, stack_bands
+from deepsentinel.encoders.base import check_inputs, check_zeros, stack_bands
 from deepsentinel.encoders.inputs import MAX_DATES
 from deepsentinel.encoders.spec import EncoderSpec
 from deepsentinel.errors import InputError
@@ -47,7 +47,8 @@ class Scene:
         )
         self.resolution_m = round((across * down) ** 0.5, 6)
         self.bands, self.missing = _bands(data, spec, sensors)
-        self.mode = "both" if len(self.bands) == 2 else next(iter(self.bands)).lower()
+        _check_bands(data[list(self._bands_held())])
+        self._seen: set[str] = set()
         self.mask_clouds = mask_clouds and "S2" in self.bands
         if self.mask_clouds and "SCL" not in data.data_vars:
             raise InputError(
@@ -57,17 +58,23 @@ class Scene:
         self.series = any(name in data[list(self._names())].dims for name in TIMES.values())
         if self.series and not spec.series:
             raise InputError(
-                f"{spec.name} takes one date, and this is a series: choose one, as in series.isel(s2_time=0), or one "
-                "encoder whose list_encoders() entry `series` is True."
+                f"{spec.name} takes one date, and this is a series: choose one of each sensor, as in "
+                f"series.isel({', '.join(f'{name}=0' for name in TIMES.values() if name in data.dims)}), or an encoder "
+                "whose list_encoders() entry `series` is True."
             )
         self._slabs = Slabs(data[list(self._names())])
         # Unsigned 16-bit reflectance can be nothing else.
-        kinds = {name: data[band].dtype.kind for name, bands in self.bands.items() for band in bands if band in data}
-        self._unchecked = [name for name in self.bands if name == "S1" or kinds[name] != "u"]
+        self._unchecked = [
+            name
+            for name, bands in self.bands.items()
+            if name == "S1" or any(data[band].dtype != "uint16" for band in bands if band in data)
+        ]
+
+    def _bands_held(self) -> tuple[str, ...]:
+        return tuple(name for bands in self.bands.values() for name in bands if name not in self.missing)
 
     def _names(self) -> tuple[str, ...]:
-        names = tuple(name for bands in self.bands.values() for name in bands if name not in self.missing)
-        return (*names, "SCL") if self.mask_clouds else names
+        return (*self._bands_held(), "SCL") if self.mask_clouds else self._bands_held()
 
     @cached_property
     def months(self) -> np.ndarray | None:
@@ -92,7 +99,15 @@ class Scene:
         name = TIMES[sensor]
         if name not in self.data.coords:
             return None
-        return np.atleast_1d(self.data[name].to_numpy()).astype("datetime64[M]")
+        dates = np.atleast_1d(self.data[name].to_numpy()).astype("datetime64[M]")
+        unknown = np.flatnonzero(np.isnat(dates))
+        if self.series and len(unknown):
+            raise InputError(
+                f"{name} is not known (NaT) for {len(unknown)} of {len(dates)} dates, so nobody knows their months: "
+                f"leave them out, as in series.sel({name}=series.{name}.notnull())."
+            )
+        # No month at all is better than the one that NaT would be counted as.
+        return None if len(unknown) else dates
 
     def strip(self, rows: range, columns: range, limit: tuple[int, int]) -> dict[str, np.ndarray]:
         """s1, s2 (C, H, W) or (T, C, H, W) and their masks, of `rows` and `columns`, which may lie outside the patch.
@@ -112,6 +127,8 @@ class Scene:
             if not within.all():
                 usable = usable & within
             self._check(sensor, values, usable)
+            if usable.any():
+                self._seen.add(sensor)
             found[sensor.lower()], found[f"{sensor.lower()}_mask"] = values, usable
         return found
 
@@ -132,13 +149,17 @@ class Scene:
             if array.dtype.kind == "f":
                 usable &= np.isfinite(array)
         if sensor == "S2" and self.mask_clouds:
-            usable &= ~CLOUDY[raw["SCL"]]
+            scl = np.nan_to_num(raw["SCL"]) if raw["SCL"].dtype.kind == "f" else raw["SCL"]
+            usable &= ~CLOUDY[np.clip(scl, 0, 255).astype("uint8")]
         return values, usable
 
     def _check(self, sensor: str, values: np.ndarray, usable: np.ndarray) -> None:
         """Refuse other units, at the first strip with data of each sensor."""
         down, across = (max(1, side // CHECKED_PX) for side in usable.shape[-2:])
         some = usable[..., None, ::down, ::across]
+        if sensor == "S1":
+            # Always, as they may lie in one corner; more than that is told once and for all.
+            check_zeros(self.spec, np.where(some, values[..., ::down, ::across], np.nan), self.missing)
         if sensor not in self._unchecked or not some.any():
             return
         seen = np.where(some, values[..., ::down, ::across], np.nan)
@@ -178,9 +199,12 @@ class Scene:
         # Within a window degrees grow evenly: pixels between the four at its corners are within a millimetre.
         down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None]
         found = np.zeros((len(places), 2, height, width))
+        _, first = self._degrees(places[:, 0] + 0.5, places[:, 1] + 0.5)
         for low, share_down in ((0.5, 1 - down), (height - 0.5, down)):
             for left, share_across in ((0.5, 1 - across), (width - 0.5, across)):
                 lat, lon = self._degrees(places[:, 0] + low, places[:, 1] + left)
+                # Where the map ends, at 180 degrees, they count on.
+                lon = first + (lon - first + 180) % 360 - 180
                 found += np.stack([lat, lon], axis=1)[:, :, None, None] * (share_down * share_across)
         return torch.from_numpy(found.astype("float32"))
 
@@ -188,6 +212,10 @@ class Scene:
         a = self.geobox.affine
         lon, lat = _to_degrees(crs_of(self.geobox).to_wkt()).transform(a.c + a.a * column, a.f + a.e * row)
         return np.asarray(lat), np.asarray(lon)
+
+    def seen_mode(self) -> str:
+        """Which sensors had anything to see in what was read so far: both, s1, s2 or none."""
+        return "both" if len(self._seen) == 2 else next(iter(self._seen)).lower() if self._seen else "none"
 
     def corner(self) -> tuple[int, int]:
         """Row and column of the first pixel, counted from where the coordinates are 0."""
@@ -216,6 +244,8 @@ def _grid(data: xr.Dataset) -> GeoBox:
     lacking = [name for name in ("y", "x", "spatial_ref") if name not in data.coords]
     if lacking:
         raise InputError(f"This patch has no coordinate {', '.join(lacking)}, so nobody knows where it lies.")
+    if not all(data.sizes.get(axis, 1) for axis in ("y", "x")):
+        raise InputError("This patch is empty: it has no row or no column of pixels.")
     geobox = grid_of(data)
     if geobox.affine.e > 0 or geobox.affine.a < 0:
         raise InputError("Encoders see north up; sort with patch.sortby('y', ascending=False).sortby('x').")
@@ -249,6 +279,20 @@ def _bands(data: xr.Dataset, spec: EncoderSpec, sensors: str) -> tuple[dict[str,
     nothing = {band: torch.zeros(1, 1, 1) for sensor in found for band in here[sensor]}
     _, _, missing = stack_bands(spec, nothing, sensors=found)
     return {sensor: takes[sensor] for sensor in found}, missing
+
+
+def _check_bands(held: xr.Dataset) -> None:
+    for name, values in held.data_vars.items():
+        other = [str(dim) for dim in values.dims if dim not in ("y", "x", *TIMES.values())]
+        if other:
+            raise InputError(
+                f"{name} has a dimension `{other[0]}`; a band has y and x, and in a series s1_time or s2_time, each "
+                f"sensor its own: rename it, or take one of them with patch.isel({other[0]}=0)."
+            )
+        if name in S2_BANDS and values.dtype.itemsize == 1:
+            raise InputError(
+                f"{name} is {values.dtype}, as quicklooks are, which cannot hold reflectance x 10000. Read it anew."
+            )
 
 
 def _monthly(

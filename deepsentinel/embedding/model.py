@@ -49,6 +49,11 @@ class Windows:
         seen = [mask.any(axis=1) if mask.ndim == 4 else mask for mask in masks]
         return np.asarray(seen[0] if len(seen) == 1 else seen[0] | seen[1])
 
+    def complete(self) -> np.ndarray:
+        """(B,): where every sensor saw something."""
+        masks = [self.tensors[name].flatten(1).any(dim=1) for name in MASKS if name in self.tensors]
+        return np.asarray(torch.stack(masks).all(dim=0))
+
     def kind(self) -> tuple[object, ...]:
         """What windows have in common that can be stacked."""
         shapes = tuple((name, values.shape[1:]) for name, values in self.tensors.items())
@@ -108,6 +113,9 @@ class Runner:
     def __call__(self, windows: Windows, *, dense: bool) -> np.ndarray:
         """(B, D) vectors of the windows, or (B, h, w, D) of their cells, float32; NaN where nothing was to be seen."""
         usable = windows.usable()
+        if not self.encoder.spec.can_mask:
+            # It would be shown a grey picture in place of the sensor that saw nothing.
+            usable = usable & windows.complete()[:, None, None]
         sides = [length // self.patch_px for length in usable.shape[1:]] if dense else []
         vectors = np.full((len(windows), *sides, self.encoder.spec.width), np.nan, "float32")
         chosen = np.flatnonzero(usable.any(axis=(1, 2)))
@@ -186,9 +194,9 @@ def _batch(batch_size: int | str, window_px: int, patch_px: int, device: torch.d
         cells = (window_px // patch_px) ** 2
         fits = min(AUTO_CELLS // cells, AUTO_PIXELS // window_px**2)
         return max(1, fits) * (GPU_TIMES if device.type == "cuda" else 1)
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
         raise InputError(f'batch_size={batch_size!r}: a whole number of windows from 1, or "auto".')
-    return batch_size
+    return int(batch_size)
 
 
 def fingerprint(encoder: nn.Module) -> str:

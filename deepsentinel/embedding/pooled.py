@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from deepsentinel.encoders.spec import EncoderSpec
+from deepsentinel.errors import InputError
 
 from .inputs import Scene
 from .model import Runner, Windows
@@ -57,6 +58,8 @@ def pool(scenes: Iterable[Scene], runner: Runner, window_px: int) -> np.ndarray:
             waiting.append((sums[-1], windows))
             if sum(len(part) for _, part in waiting) >= runner.batch:
                 run()
+    if not sums:
+        raise InputError("There is no patch to embed: the list, or the Dataset, is empty.")
     run()
     return np.stack([one.mean(runner.encoder.spec.width) for one in sums]).astype("float32")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from odc.geo.geobox import GeoBox
 
 from deepsentinel import __version__
 from deepsentinel.errors import InputError
-from deepsentinel.files import TEMPORARY_PREFIX, atomic_folder, atomic_path
+from deepsentinel.files import atomic_folder, atomic_path
 from deepsentinel.grids import crs_of, grid_coords
 
 NAME = "embedding"
 DIMS = ("y", "x", "feature")
 TIFFS = (".tif", ".tiff")
+# All that a store of ours holds: one that holds more is somebody else's.
+HELD = {NAME, *DIMS, "spatial_ref", "s1_time", "s2_time"}
 GDAL_BYTES = 64 * 2**20
 # One block of a file: a reader of a place has to decompress that much.
 BLOCK_BYTES, LARGEST_BLOCK = 16 * 2**20, 128
@@ -107,12 +109,14 @@ class _Tiff(_Blocks):
         self.file.write(np.moveaxis(block, -1, 0), window=Window(column, row, block.shape[1], block.shape[0]))
 
 
-def check_target(out: str | os.PathLike[str], dtype: str = "float32") -> Path:
-    """A place that a map can be written to: a new or an old .zarr or .tif."""
+def check_target(out: str | os.PathLike[str], dtype: str = "float32", data: xr.Dataset | None = None) -> Path:
+    """A place that a map of `data` can be written to: a new .zarr or .tif, or an older map that it replaces."""
     target = Path(out).expanduser()
+    if data is not None and target.exists() and target.resolve() in _sources(data):
+        raise InputError(f"{target} is where the pixels are read from; name a new place for the map.")
     if target.suffix.lower() == ".zarr":
-        if target.is_dir() and any(target.iterdir()) and not _is_store(target):
-            raise InputError(f"{target} is a folder with other things in it; name a new one.")
+        if target.is_file() or (target.is_dir() and any(target.iterdir()) and not _is_map(target)):
+            raise InputError(f"{target} holds other things than an embedding, and would lose them; name a new place.")
         try:
             import zarr  # noqa: F401
         except ImportError as error:
@@ -123,11 +127,37 @@ def check_target(out: str | os.PathLike[str], dtype: str = "float32") -> Path:
         raise InputError(f"A GeoTIFF holds float32; {dtype} goes to a .zarr.")
     elif target.is_dir():
         raise InputError(f"{target} is a folder; name a file.")
+    elif target.exists() and not _is_map_file(target):
+        raise InputError(f"{target} is no embedding, and would be lost; name a new file.")
     return target
 
 
-def _is_store(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+def _sources(data: xr.Dataset) -> set[Path]:
+    """The files that a Dataset says it is read from."""
+    told = [data.encoding.get("source"), *(values.encoding.get("source") for values in data.variables.values())]
+    return {Path(source).expanduser().resolve() for source in told if isinstance(source, str | os.PathLike)}
+
+
+def _is_map(folder: Path) -> bool:
+    """Whether a store is a map that `embed` wrote, in either version of zarr, and nothing else."""
+    if not {path.name for path in folder.iterdir() if path.is_dir()} <= HELD:
+        return False
+    try:
+        if (folder / NAME / "zarr.json").is_file():
+            return "encoder" in json.loads((folder / NAME / "zarr.json").read_text())["attributes"]
+        return "encoder" in json.loads((folder / NAME / ".zattrs").read_text())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_map_file(file: Path) -> bool:
+    import rasterio
+
+    try:
+        with rasterio.open(file) as opened:
+            return "ENCODER" in opened.tags()
+    except rasterio.RasterioIOError:
+        return False
 
 
 def small_cache() -> Any:
@@ -139,14 +169,17 @@ def small_cache() -> Any:
 
 @contextmanager
 def file_sink(
-    target: Path, geobox: GeoBox, features: int, dtype: str, attrs: dict[str, Any], coords: dict[str, Any]
+    target: Path, geobox: GeoBox, features: int, dtype: str, told: Callable[[], dict[str, Any]], coords: dict[str, Any]
 ) -> Iterator[Sink]:
-    """A sink that writes to a store or file, which appears when all is written and replaces an older one."""
+    """A sink that writes to a store or file, which appears when all is written and replaces an older one.
+
+    `told` is asked for the attributes at the end: what was seen is known once all of it was read.
+    """
     shape = int(geobox.shape.y), int(geobox.shape.x), features
     making = (
-        _tiff(target, geobox, shape, attrs)
+        _tiff(target, geobox, shape, told)
         if target.suffix.lower() in TIFFS
-        else _store(target, geobox, shape, dtype, attrs, coords)
+        else _store(target, geobox, shape, dtype, told, coords)
     )
     with making as sink:
         yield sink
@@ -154,37 +187,38 @@ def file_sink(
 
 @contextmanager
 def _store(
-    target: Path, geobox: GeoBox, shape: tuple[int, int, int], dtype: str, attrs: dict[str, Any], coords: dict[str, Any]
+    target: Path,
+    geobox: GeoBox,
+    shape: tuple[int, int, int],
+    dtype: str,
+    told: Callable[[], dict[str, Any]],
+    coords: dict[str, Any],
 ) -> Iterator[Sink]:
     import zarr
 
-    old = target.with_name(f"{TEMPORARY_PREFIX}gone-{os.getpid()}-{target.name}")
     side = block_cells(shape[2])
-    try:
-        with atomic_folder(target) as folder:
-            places = {**grid_coords(geobox), "feature": ("feature", np.arange(shape[2])), **coords}
-            xr.Dataset(coords=places).to_zarr(folder, zarr_format=2, consolidated=False)
-            array = zarr.open_group(folder, mode="a").create_array(
-                NAME,
-                shape=shape,
-                chunks=tuple(min(part, size) for part, size in zip((side, side, shape[2]), shape, strict=True)),
-                dtype=dtype,
-                fill_value=np.nan,
-                # Of floating-point numbers compression saves a tenth and costs more time than the encoder does.
-                compressors=None,
-            )
-            extra = " ".join(name for name in ("spatial_ref", *coords) if name not in DIMS)
-            array.attrs.update({**attrs, "_ARRAY_DIMENSIONS": list(DIMS), "coordinates": extra})
-            yield _Zarr(shape, dtype, array)
-            zarr.consolidate_metadata(folder)
-            if target.is_dir():
-                target.rename(old)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(target, replace=True) as folder:
+        places = {**grid_coords(geobox), "feature": ("feature", np.arange(shape[2])), **coords}
+        xr.Dataset(coords=places).to_zarr(folder, zarr_format=2, consolidated=False)
+        array = zarr.open_group(folder, mode="a").create_array(
+            NAME,
+            shape=shape,
+            chunks=tuple(min(part, size) for part, size in zip((side, side, shape[2]), shape, strict=True)),
+            dtype=dtype,
+            fill_value=np.nan,
+            # Of floating-point numbers compression saves a tenth and costs more time than the encoder does.
+            compressors=None,
+        )
+        yield _Zarr(shape, dtype, array)
+        extra = " ".join(name for name in ("spatial_ref", *coords) if name not in DIMS)
+        array.attrs.update({**told(), "_ARRAY_DIMENSIONS": list(DIMS), "coordinates": extra})
+        zarr.consolidate_metadata(folder)
 
 
 @contextmanager
-def _tiff(target: Path, geobox: GeoBox, shape: tuple[int, int, int], attrs: dict[str, Any]) -> Iterator[Sink]:
+def _tiff(
+    target: Path, geobox: GeoBox, shape: tuple[int, int, int], told: Callable[[], dict[str, Any]]
+) -> Iterator[Sink]:
     import rasterio
     from rasterio.shutil import copy
 
@@ -200,7 +234,6 @@ def _tiff(target: Path, geobox: GeoBox, shape: tuple[int, int, int], attrs: dict
     }
     tiles = {"tiled": True, "blockxsize": side, "blockysize": side, "interleave": "pixel", "bigtiff": "IF_SAFER"}
     options = {"compress": "DEFLATE", "predictor": "YES", "blocksize": max(side, 128), "bigtiff": "IF_SAFER"}
-    tags = {str(key).upper(): str(value) for key, value in attrs.items()}
     # GDAL may not write its own .aux.xml: it would carry the name of the temporary file.
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), atomic_path(target) as temporary:
         plain = temporary.with_name(temporary.name + ".plain.tif")
@@ -208,8 +241,9 @@ def _tiff(target: Path, geobox: GeoBox, shape: tuple[int, int, int], attrs: dict
             with rasterio.open(plain, "w", driver="GTiff", **tiles, **profile) as file:
                 for band in range(shape[2]):
                     file.set_band_description(band + 1, f"feature {band}")
-                file.update_tags(TIFFTAG_SOFTWARE=f"deepsentinel {__version__}", **tags)
                 yield _Tiff(shape, file)
+                tags = {str(key).upper(): str(value) for key, value in told().items()}
+                file.update_tags(TIFFTAG_SOFTWARE=f"deepsentinel {__version__}", **tags)
             copy(str(plain), str(temporary), driver="COG", overview_resampling="average", **options)
         finally:
             plain.unlink(missing_ok=True)

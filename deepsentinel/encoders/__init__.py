@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +15,6 @@ from .registry import find, registry
 from .spec import EncoderSpec, Scaling
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
     import torch
 
@@ -82,7 +82,14 @@ def load_encoder(
     >>> load_encoder("random-convolutions").spec.width
     512
     """
-    if isinstance(name, str) and name.endswith(RANDOM_SUFFIX) and weights is None:
+    if not isinstance(name, str):
+        raise InputError(f"load_encoder takes a name, such as 'galileo-nano'; this is a {type(name).__name__}.")
+    if weights is not None and not isinstance(weights, str | os.PathLike):
+        raise InputError(
+            f"weights= is a {type(weights).__name__}; the path of a checkpoint is meant. Tensors in memory go into"
+            ' load_encoder(name, "random").load_weights(state).'
+        )
+    if name.endswith(RANDOM_SUFFIX) and weights in (None, RANDOM):
         name, weights = name.removesuffix(RANDOM_SUFFIX), RANDOM
     spec = find(name)
     _check_installed(spec)
@@ -95,19 +102,27 @@ def load_encoder(
         encoder: Encoder = getattr(import_module(f"{__package__}.{module}"), function)(spec)
     if weights != RANDOM and (weights is not None or spec.url):
         _load(encoder, spec, weights)
+    elif spec.url:
+        # What was never trained is no such encoder, and knows of no level.
+        encoder.spec = replace(spec, name=spec.name + RANDOM_SUFFIX, level="any", backscatter="any")
     return encoder.eval().to(device)
 
 
 def _load(encoder: Encoder, spec: EncoderSpec, weights: str | os.PathLike[str] | None) -> None:
-    from .weights import fetch, read_state
+    from .weights import checked, fetch, is_pinned, read_state
 
     if weights is not None and not Path(weights).expanduser().is_file():
+        held = sorted(Path(weights).expanduser().glob("*")) if Path(weights).expanduser().is_dir() else []
+        files = [file.name for file in held if file.suffix in (".pt", ".pth", ".safetensors", ".ckpt", ".bin")]
+        inside = f" It is a folder with {', '.join(files[:5])} in it: name the file." if files else ""
         raise InputError(
-            f"There is no file {weights} with weights for {spec.name}. weights=None fetches the authors', "
+            f"There is no file {weights} with weights for {spec.name}.{inside} weights=None fetches the authors', "
             f'weights="{RANDOM}" does without.'
         )
     path = fetch(spec) if weights is None else Path(weights).expanduser()
-    state = read_state(path)
+    # What is fetched was compared on the way.
+    known = is_pinned(spec) if weights is None else checked(path, spec, registry().values())
+    state = read_state(path, known=known)
     try:
         encoder.load_weights(state)
     except SourceError as error:

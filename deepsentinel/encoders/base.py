@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 # Backscatter over real land is below 0 dB nearly everywhere; linear power is positive everywhere.
 POSITIVE_SHARE = 0.9
 LINEAR_BELOW = 5.0
+# Noise is never exactly 0 dB; where more than this is, 0 stands for no data.
+ZERO_SHARE = 0.01
 # dB below this is no backscatter but dB times some factor: the noise floor of Sentinel-1 is near -30.
 FAINTEST_DB = -100.0
 # A Patch clips valid reflectance at 1, so that nothing lies between 0 and 1; a little below 0 may come of resampling.
 NEGATIVE_SHARE = 0.01
 BRIGHTEST_UNIT = 2.0
+# Of several bands one is brighter than this nearly everywhere; as a percentage hardly anything is.
+BRIGHTEST_PERCENT, SEVERAL = 100.0, 3
 NAMES_SHOWN = 3
 
 
@@ -89,8 +93,21 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, optional: C
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
+    both = [name for name in wanted if name in state]
+    kinds = [
+        f"{name} is {str(state[name].dtype).removeprefix('torch.')}"
+        for name in both
+        if state[name].is_floating_point() != wanted[name].is_floating_point()
+    ]
+    broken = [name for name in both if state[name].is_floating_point() and not bool(state[name].isfinite().all())]
     troubles = []
-    for what, names in (("missing", missing), ("not known", unknown), ("of another shape:", shapes)):
+    for what, names in (
+        ("missing", missing),
+        ("not known", unknown),
+        ("of another shape:", shapes),
+        ("of another type:", kinds),
+        ("NaN or infinite:", broken),
+    ):
         if names:
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             troubles.append(f"{what} {', '.join(names[:NAMES_SHOWN])}{more}")
@@ -226,10 +243,29 @@ def check_inputs(spec: EncoderSpec, s1: ArrayLike | None, s2: ArrayLike | None) 
     """
     if s1 is not None:
         for name, values in _bands(spec.name, spec.s1_bands, s1):
-            _check_db(spec.name, name, values[np.isfinite(values)])
+            _check_db(spec.name, name, values[np.isfinite(values) & (values != 0)])
+        check_zeros(spec, s1)
     if s2 is not None:
-        for name, values in _bands(spec.name, spec.s2_bands, s2):
-            _check_reflectance(spec.name, name, values[np.isfinite(values) & (values != 0)])
+        held = [(name, v[np.isfinite(v) & (v != 0)]) for name, v in _bands(spec.name, spec.s2_bands, s2)]
+        for name, values in held:
+            _check_reflectance(spec.name, name, values)
+        _check_percent(spec.name, {name: values for name, values in held if values.size})
+
+
+def check_zeros(spec: EncoderSpec, s1: ArrayLike, missing: Collection[str] = ()) -> None:
+    """Refuse backscatter whose 0 stands for no data, which would be taken for very bright ground.
+
+    >>> from deepsentinel.encoders.registry import find
+    >>> check_zeros(find("galileo-nano"), np.full((2, 8, 8), -12.0))
+    """
+    for name, values in _bands(spec.name, spec.s1_bands, s1):
+        known = np.isfinite(values)
+        share = float((values == 0).sum() / max(1, known.sum()))
+        if share > ZERO_SHARE and name not in missing:
+            raise InputError(
+                f"{name} is exactly 0 in {100 * share:.0f} % of the pixels; no data is NaN in a patch: "
+                f"patch['{name}'] = patch['{name}'].where(patch['{name}'] != 0)."
+            )
 
 
 def _bands(encoder: str, names: tuple[str, ...], pixels: ArrayLike) -> list[tuple[str, np.ndarray]]:
@@ -265,6 +301,30 @@ def _check_reflectance(encoder: str, band: str, values: np.ndarray) -> None:
         raise InputError(
             f"{band} looks like reflectance of 0..1 (median {np.median(values):.3g}), {encoder} takes reflectance x "
             "10000: multiply by 10000."
+        )
+
+
+def _check_percent(encoder: str, bands: Mapping[str, np.ndarray]) -> None:
+    if len(bands) < SEVERAL or not any(np.any(values != np.round(values)) for values in bands.values()):
+        return
+    brightest = max(float(np.percentile(values, 98)) for values in bands.values())
+    if brightest < BRIGHTEST_PERCENT:
+        raise InputError(
+            f"No band is brighter than {brightest:.3g}, which looks like reflectance in percent; {encoder} takes "
+            "reflectance x 10000: multiply by 100."
+        )
+
+
+def warn_missing(spec: EncoderSpec, missing: Collection[str]) -> None:
+    """Warn where an encoder goes without some of its bands, which its vectors do not tell.
+
+    >>> from deepsentinel.encoders.registry import find
+    >>> warn_missing(find("galileo-nano"), ())
+    """
+    if missing:
+        warn(
+            f"{spec.name} also takes {', '.join(missing)}, which the patch lacks and which count as not seen. Compare "
+            "its vectors with those of patches that lack the same, or read all bands."
         )
 
 

@@ -2,6 +2,7 @@
 
 A checkpoint saved by torch is a pickle, and a pickle can name any function to call. So it is read by torch's restricted
 reader (`weights_only=True`), which knows tensors and plain containers and nothing else; safetensors files hold no code.
+That reader had holes before torch 2.10, and there only files whose checksum is known are read with it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import urllib.error
 import urllib.request
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ TRIES = 5
 WRAPPERS = ("model", "state_dict", "teacher")
 # Where the Hugging Face hub tells the SHA-256 of what it is about to send, on the redirect to it.
 HUB_HEADER = "X-Linked-Etag"
+# Before this version a pickle could get past the restricted reader: CVE-2025-32434 (2.6), CVE-2026-24747 (2.10).
+SAFE_TORCH = (2, 10)
 PICKLE_HEADS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -102,13 +105,52 @@ def _check(path: Path, expected: str, complaint: str) -> None:
     """Compare with the SHA-256, or with as many digits of it as are known."""
     if not expected:
         return
+    found = _sha256(path)
+    if not found.startswith(expected.lower()):
+        raise SourceError(f"SHA-256 {found[:12]}.. instead of {expected[:12]}..: {complaint}")
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
-    found = digest.hexdigest()
-    if not found.startswith(expected.lower()):
-        raise SourceError(f"SHA-256 {found[:12]}.. instead of {expected[:12]}..: {complaint}")
+    return digest.hexdigest()
+
+
+def is_pinned(spec: EncoderSpec) -> bool:
+    """Whether all digits of a checksum are known: the first few are easily met by a file made to meet them.
+
+    >>> from deepsentinel.encoders.registry import find
+    >>> is_pinned(find("presto"))
+    True
+    """
+    return len(spec.sha256) == hashlib.sha256().digest_size * 2
+
+
+def checked(path: Path, spec: EncoderSpec, others: Iterable[EncoderSpec]) -> bool:
+    """Whether a file is the very one that the encoder's authors published; one that is another encoder's is refused.
+
+    Encoders of one architecture have weights of the same names and shapes, which only their checksums tell apart.
+
+    >>> from deepsentinel.encoders.registry import find
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.pt"
+    >>> path.write_bytes(b"weights")
+    7
+    >>> checked(path, find("presto"), [])
+    False
+    """
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}.") from error
+    if spec.sha256 and found.startswith(spec.sha256.lower()):
+        return is_pinned(spec)
+    owner = next((one.name for one in others if one.sha256 and found.startswith(one.sha256.lower())), None)
+    if owner is not None:
+        raise SourceError(f"{path} holds the weights of {owner}, not those of {spec.name}.")
+    return False
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -179,8 +221,11 @@ def _chunks(answer: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, known: bool = False) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, on the CPU; nested groups become "group.name". Nothing in it is run.
+
+    `known` says that its checksum was compared: an older torch, whose restricted reader has holes, reads no other file
+    of its own format.
 
     >>> import tempfile, torch
     >>> path = Path(tempfile.mkdtemp()) / "a.pt"
@@ -195,7 +240,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise SourceError(f"{path} cannot be read: {error}.") from error
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         loaded: Any = _read_safetensors(path)
-    elif zipfile.is_zipfile(path) or head.startswith(PICKLE_HEADS):
+    elif _is_zip(path) or head.startswith(PICKLE_HEADS):
+        _check_torch(path, known)
         loaded = _read_torch(path)
     elif head.startswith(b"PK"):
         raise SourceError(f"{path} is truncated: the end of a checkpoint is missing. Delete it and fetch it again.")
@@ -218,8 +264,26 @@ def _read_safetensors(path: Path) -> Any:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path} is truncated or damaged: {error}. Delete it and fetch it again.") from error
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except Exception:  # a damaged directory can make it fail in any way
+        return path.read_bytes()[:2] == b"PK"
+
+
+def _check_torch(path: Path, known: bool) -> None:
+    import torch
+
+    version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if version < SAFE_TORCH and not known:
+        raise SourceError(
+            f"{path} is not read: torch {torch.__version__} is known to let checkpoints run code or write where they "
+            f"should not. pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}', or use a .safetensors file."
+        )
 
 
 def _read_torch(path: Path) -> Any:
@@ -237,7 +301,7 @@ def _read_torch(path: Path) -> Any:
             f"{path} holds more than tensors{what}: a pickle that would run code when loaded. It was refused and "
             "nothing in it was run. Only safetensors and files of plain tensors are read."
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file can make it fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(f"{path} is truncated or damaged: {reason}. Delete it and fetch it again.") from error
 

@@ -74,6 +74,9 @@ def as_layers(array: xr.DataArray) -> xr.Dataset:
     >>> list(as_layers(xr.DataArray(np.zeros(size, "float32"), place, ("y", "x", "feature"))).data_vars)
     ['pca_rgb']
     """
+    from deepsentinel.similarity.vectors import reopened
+
+    array = reopened(array)
     dims = {str(dim) for dim in array.dims}
     if not {"y", "x"} <= dims:
         held = ", ".join(map(str, array.dims))
@@ -89,6 +92,11 @@ def as_layers(array: xr.DataArray) -> xr.Dataset:
 
         array = pca_rgb(array)
     name = str(array.name)
+    if "band" in dims and array.ndim == 3:
+        raise InputError(
+            "This map has bands, as a GeoTIFF is opened, and no attribute ENCODER. If they are the features of an"
+            " embedding: z.rename(band='feature').transpose('y', 'x', 'feature')."
+        )
     if name not in (*HEADINGS, "class_map"):
         known = ", ".join(map(repr, HEADINGS))
         raise InputError(

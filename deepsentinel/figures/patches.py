@@ -19,7 +19,7 @@ from deepsentinel.bands import S1_BANDS, sensor_of
 from deepsentinel.contract import check_patch
 from deepsentinel.errors import InputError
 
-from . import credits, embeddings, fractions, masks
+from . import corpus, credits, embeddings, fractions, masks
 from .panels import Panel, default_panels, panel
 from .sheets import sheet
 from .slides import apart, credit_of, day_words, metres_per_px, minute, place, time_of, years_of
@@ -44,6 +44,8 @@ SHOWS = (
     "parcel sizes (which window holds them)",
     "a label report (what is wrong, and where)",
     "a probe report (what an embedding tells apart, beside its controls)",
+    "points or windows (on a map of the ground or of the world)",
+    "a corpus, its card, its plan, or a list of its splits",
     "an area, a box or geometry in degrees, or a GeoBox (its outline and size)",
 )
 # More pixels than this on a side are not visible in a panel, and slow the drawing down.
@@ -72,7 +74,9 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
     'Figure'
     """
     obj = _whole(obj)
-    if isinstance(obj, (tuple, list)) and obj and all(_has_place(each) for each in obj):
+    if corpus.drawer_of(obj) is not None:
+        pass
+    elif isinstance(obj, (tuple, list)) and obj and all(_has_place(each) for each in obj):
         obj = [embeddings.as_layers(each) if embeddings.is_map(each) else each for each in obj]
     elif isinstance(obj, (tuple, list, dict)):  # a box or GeoJSON, as `search` takes them
         from deepsentinel.aoi import area
@@ -103,8 +107,11 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
 
 def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     """Who draws it, and whether panels and dates mean anything to it. Types are told by what they carry: no imports."""
-    from . import labels, objects, probes, reports, strips, timelines
+    from . import labels, objects, places, probes, reports, strips, timelines
 
+    of_corpora = corpus.drawer_of(obj)
+    if of_corpora is not None:
+        return of_corpora, False, False
     columns = {str(name) for name in getattr(obj, "columns", ())}
     if fractions.is_fractions(obj):
         return fractions.fractions_figure, True, False
@@ -117,6 +124,8 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     if hasattr(obj, "data_vars"):
         series = {"s1_time", "s2_time"} & set(obj.dims)
         return (strips.series_figure, True, True) if series else (_one_figure, True, False)
+    if places.is_places(obj):
+        return places.places_figure, False, False
     if {"s1_time", "s2_time", "gap_hours"} <= columns:
         return timelines.pairs_figure, False, False
     if {"sensor", "time", "cloud_cover"} <= columns:
@@ -141,9 +150,15 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
 def _whole(obj: Any) -> Any:
     """A layer of masks as the Dataset it came from, also in a list; any other map becomes a list of one."""
     if isinstance(obj, (tuple, list)):
-        return [masks.opened(each) for each in obj]
-    obj = masks.opened(obj)
+        return [masks.opened(_alone(each)) for each in obj]
+    obj = masks.opened(_alone(obj))
     return [obj] if _is_layer(obj) else obj
+
+
+def _alone(obj: Any) -> Any:
+    """An embedding or class fractions that were written and opened again, out of the Dataset they are alone in."""
+    held = [str(name) for name in obj.data_vars] if hasattr(obj, "data_vars") else []
+    return obj[held[0]] if held in (["embedding"], ["class_fraction"]) else obj
 
 
 def _check_list(obj: Any) -> None:

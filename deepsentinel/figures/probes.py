@@ -52,7 +52,7 @@ def probe_figure(report: ProbeReport, *, title: str | None) -> Figure:
     notes = report.notes
     fig = slides.page(
         HEAD_IN + SPACE_IN + rows_in + 0.55 + shares_in + 0.2 * len(notes) + FOOT_IN,
-        title or _headline(scores, embeddings),
+        title or _headline(scores, embeddings, report.predictions["truth"].nunique()),
         _subtitle(report),
         footer="balanced accuracy: the mean share found of each class; rare classes count as much as frequent ones",
         credit="deepsentinel",
@@ -67,12 +67,10 @@ def probe_figure(report: ProbeReport, *, title: str | None) -> Figure:
     return fig
 
 
-def _headline(scores: pd.DataFrame, embeddings: list[str]) -> str:
+def _headline(scores: pd.DataFrame, embeddings: list[str], count: int) -> str:
     reached = scores["balanced_accuracy"].to_dict()
     best = max(embeddings, key=lambda name: reached[name])
     guessed = max(reached[name] for name in GUESSES)
-    # Whoever always says the same is right for one class of all.
-    count = round(1 / reached["majority"])
     return f"{best} tells {count} classes apart: {100 * reached[best]:.0f} % found, {100 * guessed:.0f} % by guessing"
 
 

@@ -34,6 +34,8 @@ LONGEST_NAME = 46
 ROOM_IN = PAGE_WIDTH_IN - 2 * MARGIN_IN
 QUIET_GROUND, QUIET_LINE = "#f3f4f5", "#dcdfe2"
 SENSORS = {"S1": "Sentinel-1 ", "S2": "Sentinel-2 "}
+# Pictures of what was measured: where they are hatched nothing was seen.
+MAPS = ("pca_rgb", "similarity", "change")
 
 Colour = tuple[int, int, int]
 
@@ -112,7 +114,8 @@ def sheet(
     if any(hatched):
         slides.hatched_key(fig, PAGE_WIDTH_IN - MARGIN_IN, 0.64)
     elif hatched and not classes:  # a table of classes has a line for it
-        unlabelled(slides.hatched_key(fig, PAGE_WIDTH_IN - MARGIN_IN, 0.64, "no label"))
+        labels = any(picture.name not in MAPS for picture in pictures if not (picture.sensor or picture.known.all()))
+        unlabelled(slides.hatched_key(fig, PAGE_WIDTH_IN - MARGIN_IN, 0.64, "no label" if labels else "no data"))
     return fig
 
 

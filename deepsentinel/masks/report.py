@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import shapely
 
 from deepsentinel.geometries import Cleaned, SetAside, clean, kinds
 from deepsentinel.grids import bounds_of, grid_of, refined
 
 from .classes import checked
+from .onto_grid import onto_grid
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -67,6 +69,9 @@ class LabelReport:
     alike: tuple[tuple[str, ...], ...] = ()
     """Classes that differ in upper and lower case or in blanks only: in a mask they are several all the same."""
 
+    nowhere: str = ""
+    """Where none of the labels lies on the grid: how far off they are, and whether x and y are exchanged."""
+
     @property
     def faulty(self) -> int:
         """How many rows have a problem; to be small for the grid, or outside of it, is none of theirs."""
@@ -90,6 +95,8 @@ class LabelReport:
         for problem, found in self.counts.iterrows():
             number = "not checked" if pd.isna(found["rows"]) else str(found["rows"])
             lines.append(f"  {problem:<21}{number:>11}  {found['meaning']}")
+        if self.nowhere:
+            lines.append(f"  {self.nowhere}")
         if self.alike:
             lines.append(
                 f"  classes spelled alike: {'; '.join(' and '.join(map(repr, names)) for names in self.alike)}"
@@ -159,7 +166,18 @@ def label_report(
     counts = _counts(rows, total, unknown=() if dated else ("out of date",))
     # A reader's codes are of texts that it has put beside them.
     told = value if value is None or value != "ground_truth" or "class_name" not in table.columns else "class_name"
-    return LabelReport(total, counts, where, outlines, grid, () if told is None else _alike(table[told]))
+    alike = () if told is None else _alike(table[told])
+    return LabelReport(total, counts, where, outlines, grid, alike, _nowhere(table, on_grid, grid))
+
+
+def _nowhere(table: gpd.GeoDataFrame, on_grid: np.ndarray, grid: GeoBox) -> str:
+    if on_grid.any():
+        return ""
+    if not len(table):
+        return "There are no labels, so every pixel is background: check the file and the area they were read for."
+    crs = pyproj.CRS.from_user_input(table.crs)
+    shapes = np.asarray(table.geometry.array, dtype=object)
+    return onto_grid(shapes, crs, grid)[1].how_far(shapes, crs)
 
 
 def overlaps(

@@ -13,7 +13,7 @@ import xarray as xr
 
 from deepsentinel.errors import InputError
 
-from .vectors import Grid, Samples, check_same_encoder
+from .vectors import Grid, Places, Samples, check_same_encoder
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -52,6 +52,8 @@ def resolve(index: Index, given: Any, what: str) -> list[Example]:
         given = given.transpose(..., "feature").to_numpy()
     if isinstance(given, np.ndarray) and given.dtype.kind in "fiu" and given.ndim in (1, 2):
         return [Example(_checked(index, vector, what)) for vector in np.atleast_2d(given)]
+    if getattr(given, "geom_type", "") == "Point":
+        return [_by_click(index, float(given.x), float(given.y))]
     if isinstance(given, str | Integral):
         return [_by_id(index, given)]
     if isinstance(given, list | tuple) and given:
@@ -78,33 +80,64 @@ def _checked(index: Index, vector: np.ndarray, what: str) -> np.ndarray:
 
 
 def _by_id(index: Index, name: Any) -> Example:
-    for part in index.parts:
-        if isinstance(part.places, Samples) and part.places.ids.dtype.kind == ("U" if isinstance(name, str) else "i"):
-            rows = np.flatnonzero(part.places.ids == name)
-            if len(rows) and part.usable[rows[0]]:
-                place = part.places.table(rows[:1]).iloc[0]
-                known = np.isfinite(place["lon"]) and np.isfinite(place["lat"])
-                return Example(part.vectors[rows[0]], (place["lon"], place["lat"]) if known else None)
-            if len(rows):
-                raise InputError(f"The sample {name!r} has no data: its vector is NaN.")
-    raise InputError(f"No sample of the index is called {name!r}. A click is two numbers: (lon, lat).")
+    kind = "U" if isinstance(name, str) else "i"
+    found = [
+        (part, row)
+        for part in index.parts
+        if isinstance(part.places, Samples) and part.places.ids.dtype.kind == kind
+        for row in np.flatnonzero(part.places.ids == name)
+    ]
+    if not found:
+        raise InputError(f"No sample of the index is called {name!r}. A click is two numbers: (lon, lat).")
+    if len(found) > 1:
+        raise InputError(
+            f"{len(found)} samples of the index are called {name!r}: give the vector itself, or names of their own"
+            " (coordinate `id`) to the embeddings before they are put in."
+        )
+    part, row = found[0]
+    if not part.usable[row]:
+        raise InputError(f"The sample {name!r} has no data: its vector is NaN.")
+    place = part.places.table(np.array([row])).iloc[0]
+    known = pd.notna(place["lon"]) and pd.notna(place["lat"])
+    return Example(part.vectors[row], (float(place["lon"]), float(place["lat"])) if known else None)
 
 
 def _by_click(index: Index, lon: float, lat: float) -> Example:
     if not (abs(lat) <= 90 and abs(lon) <= 360):
         raise InputError(f"(lon, lat) = ({lon:g}, {lat:g}) is no place on Earth; longitude comes first, then latitude.")
-    hits = [(number, part.places.nearest(lon, lat)) for number, part in enumerate(index.parts)]
-    found = [(number, *hit) for number, hit in hits if hit is not None]
+    found = _hits(index, lon, lat)
     # A cell holds the point; a sample is only near it.
     cells = [hit for hit in found if isinstance(index.parts[hit[0]].places, Grid)]
     usable = [hit for hit in cells or found if index.parts[hit[0]].usable[hit[1]]]
     if not found:
-        where = "; ".join(str(part.places) for part in index.parts)
-        raise InputError(f"(lon, lat) = ({lon:g}, {lat:g}) is outside of the index: {where}.")
+        where = "; ".join(_extent(part.places) for part in index.parts)
+        turned = " Longitude comes first: exchanged, the click is on it." if _hits(index, lat, lon) else ""
+        raise InputError(f"(lon, lat) = ({lon:g}, {lat:g}) is outside of the index: {where}.{turned}")
     if not usable:
         raise InputError(f"There is no data at (lon, lat) = ({lon:g}, {lat:g}); click elsewhere.")
     number, row, _ = min(usable, key=lambda hit: hit[2])
     return Example(index.parts[number].vectors[row], (lon, lat))
+
+
+def _hits(index: Index, lon: float, lat: float) -> list[tuple[int, int, float]]:
+    """Part, row and distance of what lies nearest, in each part that has anything there."""
+    if abs(lat) > 90:
+        return []
+    hits = [(number, part.places.nearest(lon, lat)) for number, part in enumerate(index.parts)]
+    return [(number, *hit) for number, hit in hits if hit is not None]
+
+
+def _extent(places: Places) -> str:
+    """What a part is, and where it lies in degrees."""
+    ends = [0, places.count - 1]
+    if isinstance(places, Grid):  # its four corners
+        columns = int(places.geobox.shape.x)
+        ends += [columns - 1, places.count - columns]
+    around = places.table(np.array(ends))[["lon", "lat"]].to_numpy("float64")
+    if not np.isfinite(around).all():
+        return str(places)
+    (west, south), (east, north) = around.min(axis=0), around.max(axis=0)
+    return f"{places}, longitude {west:.3f} to {east:.3f}, latitude {south:.3f} to {north:.3f}"
 
 
 def results(index: Index, part_of: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int) -> gpd.GeoDataFrame:

@@ -100,20 +100,23 @@ def _deal(per_block: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _own_size(metres: np.ndarray, count: int, buffer_m: float) -> float:
-    """The largest round size that gives each fold its number of blocks, or fewer of them where there is a buffer: a
-    buffer around many small blocks would leave nothing to learn from.
+    """The largest round size that gives each fold its number of blocks, or fewer of them where places are few or there
+    is a buffer: a buffer around many small blocks would leave nothing to learn from.
     """
     if not np.ptp(metres, axis=0).max():
         raise InputError("All samples lie at one place; spatial folds need several.")
     # From large to small, and no smaller than it takes.
     fits: list[float] = []
+    last_resort = 0.0  # blocks that give each fold one
     for size in sorted((step * 10.0**power for power in range(-1, 8) for step in (1, 2, 5)), reverse=True):
         blocks = len(np.unique(np.floor(metres / size), axis=0))
+        if blocks >= count and not last_resort:
+            last_resort = size
         if blocks >= FEWEST_PER_FOLD * count:
             fits.append(size)
         if blocks >= BLOCKS_PER_FOLD * count:
             break
-    if not fits:
-        return size
+    else:  # of few places each is alone before there are so many: blocks as large as may be
+        return fits[0] if fits else last_resort or size
     wide = [size for size in fits if size >= BUFFERS_PER_BLOCK * buffer_m]
     return wide[-1] if wide else fits[0]

@@ -137,10 +137,11 @@ class Index:
         """The `k` vectors nearest to what is asked for, best first.
 
         `z`, `positives` (the same, for more of them) and `negatives` are each a vector or several (an array or
-        DataArray), a click `(lon, lat)`, the id of a sample, or a list of these. A click means the cell that holds the
-        point, or the sample nearest to it. The score is the nearness to the positives less the nearness to the
-        negatives: see `deepsentinel.similarity.wanted` for `combine="mean"` and `"nearest"`. `apart_m` keeps results at
-        least so many metres from each other and from the clicks, so that they are not all in the field next door.
+        DataArray), a click `(lon, lat)` or Point, the id of a sample, or a list of these. A click means the cell that
+        holds the point, or the sample nearest to it. The score is the nearness to the positives less the nearness to
+        the negatives: see `deepsentinel.similarity.wanted` for `combine="mean"` and `"nearest"`. `apart_m` keeps
+        results at least so many metres from each other and from the clicks, so that they are not all in the field next
+        door.
 
         Columns: `score`, `part` (which embedding), `key` (the id of a sample, the number of a cell), `row` and `col` of
         a cell, `x` and `y` as they were given, `lon`, `lat` and the point `geometry` in EPSG:4326. What was asked for

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from deepsentinel.errors import InputError
+from deepsentinel.errors import InputError, warn
 from deepsentinel.legend_class import Legend, LegendClass
 
-from .vectors import Grid, Vectors, check_same_encoder, vectors_of
+from .vectors import Vectors, check_same_encoder, check_same_places, vectors_of
 from .wanted import METRICS, unit
 
 CHANNELS = ("red", "green", "blue")
@@ -154,8 +154,8 @@ def embedding_change(before: xr.DataArray, after: xr.DataArray, *, metric: str =
     """How different two embeddings are, cell by cell or sample by sample: 0 where they are the same.
 
     metric="cosine" gives one minus the cosine, from 0 to 2; "euclidean" the distance. Both embeddings lie on one grid,
-    or hold the same samples in the same order, and come from one encoder. NaN where one of them has no data. Some
-    difference is always there (the season, the angle of view): what matters is where it stands out.
+    or hold the same samples in the same order, and come from one encoder asked in one way. NaN where one of them has no
+    data. Some difference is always there (the season, the angle of view): what matters is where it stands out.
 
     >>> z = xr.DataArray([[1.0, 0.0], [1.0, 0.0]], dims=("sample", "feature"))
     >>> embedding_change(z, xr.DataArray([[2.0, 0.0], [0.0, 1.0]], dims=("sample", "feature"))).values.tolist()
@@ -164,11 +164,11 @@ def embedding_change(before: xr.DataArray, after: xr.DataArray, *, metric: str =
     if metric not in METRICS:
         raise InputError(f"metric={metric!r} is unknown; it is one of {', '.join(METRICS)}.")
     one, other = vectors_of(before, "before"), vectors_of(after, "after")
-    check_same_encoder(one.attrs, other.attrs, "before and after")
-    if one.array.dims != other.array.dims or one.array.shape != other.array.shape:
-        told = [f"({', '.join(f'{size} {dim}' for dim, size in table.array.sizes.items())})" for table in (one, other)]
-        raise InputError(f"before is {told[0]} and after {told[1]}; change is told between two of one shape.")
-    _check_same_places(one, other)
+    check_same_encoder(one.attrs, other.attrs, "before and after", alike=True)
+    if one.width != other.width:
+        raise InputError(f"before has {one.width} features and after {other.width}; they are not of one encoder.")
+    check_same_places(one, other)
+    _warn_of_sensors(one, other)
     result = np.full(one.count, np.nan, "float32")
     for (rows, a), (_, b) in zip(one.blocks(), other.blocks(), strict=True):
         usable = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
@@ -183,19 +183,16 @@ def embedding_change(before: xr.DataArray, after: xr.DataArray, *, metric: str =
     return one.like(result, "change", {**one.attrs, "long_name": f"{metric} distance", "metric": metric})
 
 
-def _check_same_places(one: Vectors, other: Vectors) -> None:
-    for axis in ("y", "x") if "y" in one.array.dims else ("id", "sample", "lon", "lat"):
-        if axis in one.array.coords and axis in other.array.coords:
-            a, b = one.array[axis].to_numpy(), other.array[axis].to_numpy()
-            same = np.allclose(a, b, rtol=0, atol=1e-6) if a.dtype.kind == "f" else np.array_equal(a, b)
-            if a.shape != b.shape or not same:
-                raise InputError(
-                    f"before and after differ in {axis}: they are not of the same places. Embed both on one grid"
-                    " (read both patches on the same ds.geobox), or put the samples in one order."
-                )
-    crs = [str(table.places.geobox.crs) for table in (one, other) if isinstance(table.places, Grid)]
-    if len(set(crs)) > 1:
-        raise InputError(f"before is in {crs[0]} and after in {crs[1]}; embed both on one grid.")
+def _warn_of_sensors(one: Vectors, other: Vectors) -> None:
+    """Of many samples some may lack a sensor on one date only."""
+    if all("sample" in table.array.dims and "sensors" in table.array.coords for table in (one, other)):
+        a, b = (table.array["sensors"].to_numpy() for table in (one, other))
+        differ = int(((a != b) & (a != "none") & (b != "none")).sum())
+        if differ:
+            warn(
+                f"{differ} of {one.count} samples saw other sensors before than after (coordinate `sensors`), which"
+                " counts as change: look at the rest, or embed both with sensors= what all of them have."
+            )
 
 
 def _tables(z: Any) -> list[Vectors]:

@@ -22,7 +22,7 @@ from deepsentinel.progress import progress
 
 from .folds import Folds, make_folds
 from .reports import Ledger, ProbeReport, scores
-from .vectors import Grid, Vectors, metres, vectors_of
+from .vectors import Grid, Vectors, check_same_places, metres, vectors_of
 from .wanted import unit
 
 # Strengths of the linear probe, as the weight of all samples' loss against the squared weights.
@@ -84,9 +84,10 @@ def knn(
 
     `z` is an embedding, or several by name, tested on the same samples. `labels` is the name of a coordinate, one class
     for each sample (numbers or text), or for a dense embedding masks on its grid (`ds.rasterize(labels, like=z)`); what
-    has no class, is background or has no data is left out. `block_m` is the side of the blocks that the folds are made
-    of, chosen by itself where it is None; `buffer_m` keeps training so far from the test. `shares` also tries less of
-    the labels to learn from, such as (1, 0.1, 0.01). Of more than `max_samples`, so many are drawn.
+    has no class, is background (0 where a map tells no other) or has no data is left out. `block_m` is the side of the
+    blocks that the folds are made of, chosen by itself where it is None; `buffer_m` keeps training so far from the
+    test. `shares` also tries less of the labels to learn from, such as (1, 0.1, 0.01). Of more than `max_samples`, so
+    many are drawn.
 
     >>> rng = np.random.default_rng(0)
     >>> kind = rng.integers(0, 2, 200)
@@ -137,7 +138,7 @@ def _probe(
     tables = {str(name): vectors_of(each, str(name)) for name, each in several.items()}
     _check(tables, shares, layout.max_samples)
     first = next(iter(tables.values()))
-    codes, names, classes = _classes(first, labels)
+    codes, names, classes, background = _classes(first, labels)
     usable = (classes >= 0) & np.logical_and.reduce([table.usable() for table in tables.values()])
     rows = np.flatnonzero(usable)
     if len(np.unique(classes[rows])) < 2:
@@ -172,7 +173,7 @@ def _probe(
     columns = {"row": rows, "x": x, "y": y, "fold": laid.fold, "block": laid.block, "truth": np.asarray(codes)[truth]}
     columns |= {name: np.asarray(codes)[found] for name, found in predicted.items()}
     predictions = pd.DataFrame(columns).sort_values("row", ignore_index=True)
-    notes = _notes(names, truth, laid, total)
+    notes = _notes(names, truth, laid, total) + background
     made = (pd.DataFrame(ledger.rows), pd.DataFrame(ledger.classes), pd.DataFrame(ledger.folds))
     return ProbeReport(probe, *made, predictions, laid.block_m, laid.buffer_m, notes)
 
@@ -190,10 +191,13 @@ def _check(tables: Mapping[str, Vectors], shares: Sequence[float], max_samples: 
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"The embeddings have different numbers of vectors ({told}); all are tested on the same ones.")
+    (name, first), *others = tables.items()
+    for other, table in others:
+        check_same_places(first, table, (name, other))
 
 
-def _classes(table: Vectors, labels: Any) -> tuple[list[Any], list[str], np.ndarray]:
-    """Codes and names of the classes, and the number of the class of each vector: -1 where it has none."""
+def _classes(table: Vectors, labels: Any) -> tuple[list[Any], list[str], np.ndarray, tuple[str, ...]]:
+    """Codes and names of the classes, the number of the class of each vector (-1 where it has none), and a note."""
     if isinstance(labels, str):
         if labels not in table.array.coords:
             known = ", ".join(map(str, table.array.coords))
@@ -203,6 +207,11 @@ def _classes(table: Vectors, labels: Any) -> tuple[list[Any], list[str], np.ndar
         if "class_map" not in labels:
             raise InputError(f"The masks have no class_map; they have {', '.join(map(str, labels.data_vars))}.")
         labels = labels["class_map"]
+    if isinstance(labels, pd.DataFrame) or np.ndim(labels) > 2:
+        raise InputError(
+            f"The labels are a {type(labels).__name__} of shape {np.shape(labels)}, and one class for each vector is"
+            " needed. Of polygons make them on the grid of the embedding: ds.rasterize(labels, like=z)."
+        )
     attrs = labels.attrs if isinstance(labels, xr.DataArray) else {}
     if isinstance(labels, xr.DataArray) and isinstance(table.places, Grid) and labels.ndim == 2:
         labels = labels.transpose("y", "x")
@@ -218,8 +227,12 @@ def _classes(table: Vectors, labels: Any) -> tuple[list[Any], list[str], np.ndar
     if len(given) != table.count:
         raise InputError(f"There are {len(given)} labels for {table.count} vectors; each needs one.")
     missing = given.isna().to_numpy(copy=True)
+    notes: tuple[str, ...] = ()
     if isinstance(table.places, Grid):
-        missing |= (given == attrs.get("background", 0)).to_numpy()
+        empty = (given == attrs.get("background", 0)).to_numpy()
+        missing |= empty
+        if "background" not in attrs and empty.any():
+            notes = (f"{empty.sum():,} cells of class 0 were taken as background and left out",)
     elif "background" in attrs:
         missing |= (given == attrs["background"]).to_numpy()
     numbers, codes = pd.factorize(given.mask(missing), sort=True)
@@ -227,7 +240,7 @@ def _classes(table: Vectors, labels: Any) -> tuple[list[Any], list[str], np.ndar
     plain = [code.item() if isinstance(code, np.generic) else code for code in codes]
     plain = [int(code) if isinstance(code, float) and code.is_integer() else code for code in plain]
     named = [legend[code].name if legend is not None and code in legend else str(code) for code in plain]
-    return plain, named, np.asarray(numbers)
+    return plain, named, np.asarray(numbers), notes
 
 
 def _cross_validated(
@@ -332,6 +345,10 @@ def _notes(names: Sequence[str], truth: np.ndarray, laid: Folds, usable: int) ->
     notes = []
     if usable > len(truth):
         notes.append(f"{len(truth):,} of {usable:,} samples were drawn")
+    if len(np.unique(laid.block)) == len(np.unique(laid.metres, axis=0)):
+        notes.append(
+            "each place is a block of its own: neighbours may lie on both sides, which a larger block_m= avoids"
+        )
     counts = np.bincount(truth, minlength=len(names))
     rare = [name for name, number in zip(names, counts, strict=True) if 0 < number < FEW]
     if rare:

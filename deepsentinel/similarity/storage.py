@@ -73,6 +73,9 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Stored], not
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a file, mapped into memory, and its notes."""
     path = Path(path)
+    if path.is_dir() or path.suffix.lower() in (".tif", ".tiff"):
+        opened = f'rioxarray.open_rasterio("{path}")' if path.is_file() else f'xarray.open_zarr("{path}", chunks=None)'
+        raise ReadError(f"{path} is no index of vectors. An embedding that was written is opened first: {opened}.")
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 import pyproj
 import xarray as xr
+from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from deepsentinel.errors import InputError
-from deepsentinel.grids import crs_of, grid_coords, grid_of
+from deepsentinel.errors import InputError, warn
+from deepsentinel.grids import crs_of, grid_coords, grid_of, metres_per_unit
 
 # What one step of a pass over all vectors holds: small beside any memory, large beside the cost of a call.
 BLOCK_BYTES = 32 * 2**20
 # Vectors of different encoders cannot be told apart by their width; these attributes tell them apart.
 IDENTITY = ("encoder", "weights")
+# How an encoder was asked; vectors of one place differ by these too.
+ASKED = ("sensors", "bands", "patch_px", "resolution_m", "mask_clouds", "keep_positions")
 
 _LONLAT = pyproj.CRS("EPSG:4326")
 _GEOD = pyproj.Geod(ellps="WGS84")
@@ -74,7 +77,8 @@ class Grid:
 
     def __str__(self) -> str:
         rows, columns = self.geobox.shape
-        return f"{rows} x {columns} cells of {abs(self.geobox.affine.a):g}, {_name(crs_of(self.geobox))}"
+        unit = "m" if crs_of(self.geobox).is_projected else "degrees"
+        return f"{rows} x {columns} cells of {abs(self.geobox.affine.a):g} {unit}, {_name(crs_of(self.geobox))}"
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def vectors_of(z: Any, what: str = "vectors") -> Vectors:
     """
     if isinstance(z, np.ndarray) and z.ndim == 2:
         z = xr.DataArray(z, dims=("sample", "feature"))
+    z = reopened(z)
     if not isinstance(z, xr.DataArray):
         shape = f" of shape {z.shape}" if isinstance(z, np.ndarray) else ""
         raise InputError(
@@ -214,6 +219,24 @@ def vectors_of(z: Any, what: str = "vectors") -> Vectors:
         f"{what} has the dimensions ({', '.join(map(str, z.dims))}); embeddings have ('y', 'x', 'feature'),"
         " ('sample', 'feature') or ('feature',)."
     )
+
+
+def reopened(z: Any) -> Any:
+    """What `embed(..., out=)` wrote, as xarray and rioxarray open it, as the map it was; anything else as it is.
+
+    >>> reopened(xr.Dataset({"embedding": (("y", "x", "feature"), np.zeros((1, 1, 3)))})).dims
+    ('y', 'x', 'feature')
+    """
+    if isinstance(z, xr.Dataset) and list(z.data_vars) == ["embedding"]:
+        return z["embedding"]
+    tagged = isinstance(z, xr.DataArray) and "ENCODER" in z.attrs and z.dtype.kind == "f"
+    if tagged and set(z.dims) == {"band", "y", "x"}:
+        names = [dim for dim in z.dims if dim != "band"]
+        z = z.rename(band="feature").transpose(*names, "feature").assign_coords(feature=np.arange(z.sizes["band"]))
+        # In a GeoTIFF tags are in capitals.
+        z.attrs = {key.lower(): value for key, value in z.attrs.items() if key.isupper()}
+        return z.rename("embedding")
+    return z
 
 
 def _samples(array: xr.DataArray, what: str) -> Vectors:
@@ -245,8 +268,10 @@ def _check_size(array: xr.DataArray, what: str) -> None:
         raise InputError(f"{what} holds {array.dtype}, not numbers.")
 
 
-def check_same_encoder(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
-    """Refuse to compare vectors of two encoders, which may well have the same width.
+def check_same_encoder(one: dict[str, Any], other: dict[str, Any], what: str, *, alike: bool = False) -> None:
+    """Refuse to compare vectors of two encoders, which may well have the same width; warn of different sensors.
+
+    With `alike` vectors of one encoder that was asked in two ways are refused too.
 
     >>> check_same_encoder({"encoder": "presto"}, {}, "these")
     """
@@ -256,6 +281,55 @@ def check_same_encoder(one: dict[str, Any], other: dict[str, Any], what: str) ->
                 f"{what} come from different encoders ({key} {one[key]!s} and {other[key]!s}), whose vectors have"
                 " nothing in common. Embed both with the same one."
             )
+    differ = asked_otherwise(one, other)
+    for key, pair in differ.items():
+        if alike and "mixed" not in pair:
+            raise InputError(
+                f"{what} were embedded with {key} {pair[0]} and {pair[1]}, which would count as change. Embed both in"
+                " the same way."
+            )
+    saw = differ.get("sensors")
+    if saw is not None and not alike:
+        warn(
+            f"{what} saw different sensors ({saw[0]} and {saw[1]}): part of what tells their vectors apart is that, and"
+            " not the ground. Embed both with the same sensors=."
+        )
+
+
+def asked_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """In what two embeddings of one encoder were asked for differently, as far as both tell.
+
+    >>> asked_otherwise({"sensors": "s1", "patch_px": 8}, {"sensors": "both", "patch_px": 8})
+    {'sensors': ('s1', 'both')}
+    """
+    told = {key: (str(one[key]), str(other[key])) for key in ASKED if key in one and key in other}
+    # Of what saw nothing there is nothing to compare.
+    return {key: pair for key, pair in told.items() if pair[0] != pair[1] and "none" not in pair}
+
+
+def check_same_places(one: Vectors, other: Vectors, names: tuple[str, str] = ("before", "after")) -> None:
+    """Refuse two embeddings whose vectors do not lie at the same places, as far as they tell.
+
+    >>> check_same_places(vectors_of(np.zeros((5, 3))), vectors_of(np.zeros((5, 2))))
+    """
+    sizes = [table.array.sizes for table in (one, other)]
+    shapes = [", ".join(f"{size} {dim}" for dim, size in each.items() if dim != "feature") for each in sizes]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{names[0]} is of {shapes[0]} and {names[1]} of {shapes[1]}; they are not of the same places."
+        )
+    for axis in ("y", "x") if "y" in one.array.dims else ("id", "sample", "lon", "lat"):
+        if axis in one.array.coords and axis in other.array.coords:
+            a, b = one.array[axis].to_numpy(), other.array[axis].to_numpy()
+            numbers = a.dtype.kind in "fiu" and b.dtype.kind in "fiu"
+            if not (np.allclose(a, b, rtol=0, atol=1e-6, equal_nan=True) if numbers else np.array_equal(a, b)):
+                raise InputError(
+                    f"{names[0]} and {names[1]} differ in {axis}: they are not of the same places. Embed both on one"
+                    " grid (read both patches on the same ds.geobox), or put the samples in one order."
+                )
+    crs = [str(table.places.geobox.crs) for table in (one, other) if isinstance(table.places, Grid)]
+    if len(set(crs)) > 1:
+        raise InputError(f"{names[0]} is in {crs[0]} and {names[1]} in {crs[1]}; embed both on one grid.")
 
 
 def metres(places: Places) -> np.ndarray:
@@ -274,10 +348,21 @@ def metres(places: Places) -> np.ndarray:
         )
     if crs.is_projected:
         factor = float(crs.axis_info[0].unit_conversion_factor)
-        return np.column_stack([x, y]) * factor
+        if _true_to_scale(crs, x, y, factor):
+            return np.column_stack([x, y]) * factor
     lon, lat = (x, y) if crs == _LONLAT else _transform(crs, _LONLAT, x, y)
     there = pyproj.Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
     return np.column_stack(there.transform(lon, lat, np.zeros_like(lon)))
+
+
+def _true_to_scale(crs: pyproj.CRS, x: np.ndarray, y: np.ndarray, factor: float) -> bool:
+    """Whether metres of a map are metres on the ground, in the middle of the places; on a web map they are not."""
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return True
+    middle = (x[known].min() + x[known].max()) / 2, (y[known].min() + y[known].max()) / 2
+    square = GeoBox((1, 1), Affine(1, 0, middle[0], 0, -1, middle[1]), crs.to_wkt())
+    return metres_per_unit(square) == (factor, factor)
 
 
 def _transform(source: pyproj.CRS, target: pyproj.CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

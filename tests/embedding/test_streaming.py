@@ -115,10 +115,62 @@ def test_an_older_map_is_replaced_and_other_things_are_not(patch: xr.Dataset, tm
     (photos / "cat.jpg").write_bytes(b"cat")
     with pytest.raises(InputError, match="other things"):
         embed(patch, Toy(), dense=True, out=photos)
+    (tmp_path / "note.zarr").write_text("mine")
+    with pytest.raises(InputError, match="other things"):
+        embed(patch, Toy(), dense=True, out=tmp_path / "note.zarr")
     with pytest.raises(InputError, match=r"\.zarr or a file with \.tif"):
         embed(patch, Toy(), dense=True, out=tmp_path / "z.nc")
     with pytest.raises(InputError, match="float32"):
         embed(patch, Toy(), dense=True, out=tmp_path / "z.tif", dtype="float16")
+
+
+def test_what_is_no_embedding_is_never_replaced(patch: xr.Dataset, tmp_path: Path) -> None:
+    pixels = lazily(patch, tmp_path, "zarr")
+    with pytest.raises(InputError, match="where the pixels are read from"):
+        embed(pixels, Toy(), dense=True, out=tmp_path / "patch.zarr")
+    # A part of it no longer says where it comes from.
+    with pytest.raises(InputError, match="other things than an embedding"):
+        embed(patch, Toy(), dense=True, out=tmp_path / "patch.zarr")
+    for version in (2, 3):
+        kept = tmp_path / f"kept{version}.zarr"
+        both = patch.assign(embedding=patch["VV"].assign_attrs(encoder="toy"))
+        both.to_zarr(kept, zarr_format=version)
+        with pytest.raises(InputError, match="other things than an embedding"):
+            embed(patch, Toy(), dense=True, out=kept)
+        named = tmp_path / f"named{version}.zarr"
+        patch["VV"].rename("embedding").to_dataset().to_zarr(named, zarr_format=version)
+        with pytest.raises(InputError, match="other things than an embedding"):
+            embed(patch, Toy(), dense=True, out=named)
+        assert xr.open_zarr(kept, chunks=None)["B02"].equals(patch["B02"])
+    tiffs = lazily(patch, tmp_path, "tif")
+    with pytest.raises(InputError, match="where the pixels are read from"):
+        embed(tiffs, Toy(), dense=True, out=tmp_path / "VV.tif")
+    with pytest.raises(InputError, match="is no embedding"):
+        embed(patch, Toy(), dense=True, out=tmp_path / "VV.tif")
+    with rasterio.open(tmp_path / "VV.tif") as file:
+        assert file.count == 1
+
+
+def test_a_map_that_was_opened_and_written_again_is_replaced_too(patch: xr.Dataset, tmp_path: Path) -> None:
+    z = embed(patch, Toy(), dense=True)
+    for version in (2, 3):
+        z.to_dataset().to_zarr(tmp_path / f"z{version}.zarr", zarr_format=version)
+        assert apart(embed(patch, Toy(), dense=True, out=tmp_path / f"z{version}.zarr"), z) == 0
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_older_map(
+    patch: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = embed(patch, Toy(), dense=True, out=tmp_path / "z.zarr").load()
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deepsentinel.files._sync", full)
+    with pytest.raises(OSError, match="No space"):
+        embed(patch, Toy(offset=1.0), dense=True, out=tmp_path / "z.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["z.zarr"]
+    assert apart(xr.open_zarr(tmp_path / "z.zarr", chunks=None)["embedding"], first) == 0
 
 
 @pytest.mark.parametrize("name", ["z.zarr", "z.tif"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pickle
+import random
 import re
 import threading
 from collections.abc import Iterator
@@ -316,3 +318,81 @@ def test_nothing_but_the_restricted_reader_reads_pickles() -> None:
     for other in Path(package.__file__).parent.glob("*.py"):
         assert "torch.load(" not in other.read_text() or other.name == "weights.py"
         assert "pickle.load" not in other.read_text()
+
+
+# Damaged, foreign and old
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_damage_of_any_kind_is_told_as_damage(tmp_path: Path, kind: str) -> None:
+    state = {"a": torch.ones(3), "b": torch.zeros(2, 2)}
+    torch.save(state, tmp_path / "whole.pt", _use_new_zipfile_serialization=kind == "zip")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    rng = random.Random(0)
+    path = tmp_path / "a.pt"
+    for _ in range(400):
+        body = bytearray(whole)
+        for _ in range(rng.choice([1, 2, 5])):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        path.write_bytes(body[: rng.randrange(20, len(body))] if rng.random() < 0.3 else body)
+        with contextlib.suppress(SourceError):
+            read_state(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda v: torch.full_like(v, float("nan")), "NaN or infinite"),
+        (lambda v: torch.full_like(v, float("inf")), "NaN or infinite"),
+        (lambda v: (100 * v).to(torch.int8), "of another type: .* is int8"),
+    ],
+)
+def test_weights_that_are_no_numbers_to_compute_with_are_refused(tmp_path: Path, spoil, words: str) -> None:
+    state = load_encoder(NAME, "random").state_dict()
+    first = next(name for name, value in state.items() if value.is_floating_point())
+    torch.save({**state, first: spoil(state[first])}, tmp_path / "a.pt")
+    with pytest.raises(SourceError, match=words):
+        load_encoder(NAME, tmp_path / "a.pt")
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    assert load_encoder(NAME, tmp_path / "half.pt").spec.name == NAME
+
+
+def test_the_file_of_a_lookalike_is_known_by_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = checkpoint(tmp_path / "twin.pt")
+    twin = dataclasses.replace(find(NAME), name="twin", sha256=hashlib.sha256(body).hexdigest()[:8])
+    monkeypatch.setattr(package, "registry", lambda: {"twin": twin, NAME: find(NAME)})
+    with pytest.raises(SourceError, match=rf"twin\.pt holds the weights of twin, not those of {NAME}"):
+        load_encoder(NAME, tmp_path / "twin.pt")
+    own = dataclasses.replace(find(NAME), sha256=hashlib.sha256(body).hexdigest())
+    monkeypatch.setattr(package, "find", lambda name: own)
+    assert load_encoder(NAME, tmp_path / "twin.pt").spec.name == NAME
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.6.0+cpu", "2.9.1"])
+def test_an_older_torch_reads_only_what_is_known(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = checkpoint(tmp_path / "a.pt")
+    save_file(read_state(tmp_path / "a.pt"), tmp_path / "a.safetensors")
+    monkeypatch.setattr(torch, "__version__", version)
+    with pytest.raises(SourceError, match=rf"torch {re.escape(version)} is known.*torch>=2\.10.*safetensors"):
+        load_encoder(NAME, tmp_path / "a.pt")
+    assert load_encoder(NAME, tmp_path / "a.safetensors").spec.name == NAME
+    published = dataclasses.replace(find(NAME), sha256=hashlib.sha256(body).hexdigest())
+    monkeypatch.setattr(package, "find", lambda name: published)
+    assert load_encoder(NAME, tmp_path / "a.pt").spec.name == NAME
+
+
+def test_what_is_no_name_and_no_path_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this is a list"):
+        load_encoder(["presto"])
+    with pytest.raises(InputError, match=r"weights= is a OrderedDict.*load_weights"):
+        load_encoder(NAME, load_encoder(NAME, "random").state_dict())
+    checkpoint(tmp_path / "encoder.pt")
+    with pytest.raises(InputError, match=r"It is a folder with encoder\.pt in it: name the file"):
+        load_encoder(NAME, tmp_path)
+
+
+def test_a_control_is_made_again_by_its_own_name() -> None:
+    once = load_encoder(NAME, "random", seed=5)
+    again = load_encoder(once.spec.name, "random", seed=5)
+    assert again.spec.name == once.spec.name == f"{NAME}-random"
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in once.state_dict().items())

@@ -347,3 +347,15 @@ def test_all_rows_that_a_reader_set_aside_are_counted(tmp_path):
         labels = read_labels(tmp_path / "a.gpkg")
     report = label_report(labels, GRID)
     assert (report.rows, report.counts["rows"]["set aside"]) == (1200, 1199)
+
+
+def test_labels_that_all_miss_the_grid_are_told_so():
+    turned = [shapely.transform(shape, lambda xy: xy[:, ::-1]) for shape in fields(2)]
+    report = label_report(table(turned), GRID)
+    assert report.outside == 4
+    assert "None of the 4 labels lies on the grid" in report.nowhere
+    assert "x and y exchanged" in repr(report)
+    assert "There are no labels" in repr(label_report(table([]), GRID))
+    one_is_there = label_report(table([*turned, *fields(1)]), GRID)
+    assert one_is_there.nowhere == ""
+    assert "None of" not in repr(one_is_there)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectors_kit import dense, landscape, lonlat_of, samples
 
-from deepsentinel.errors import InputError, ReadError
+from deepsentinel.errors import DeepSentinelWarning, InputError, ReadError
 from deepsentinel.similarity import similarity_index
 
 
@@ -240,7 +242,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     for wrong, words in {
         "nobody": "No sample of the index is called 'nobody'",
         (48.0, 95.0): "longitude comes first",
-        (120.0, 20.0): "outside of the index.*6 x 5 cells of 80, EPSG:32631",
+        (120.0, 20.0): "outside of the index.*6 x 5 cells of 80 m, EPSG:32631, longitude 3.001 to 3.005, latitude 48.7",
     }.items():
         with pytest.raises(InputError, match=words):
             index.query(wrong)
@@ -262,3 +264,64 @@ def test_what_does_not_fit_together_is_refused() -> None:
     hollow = dense(values)
     with pytest.raises(InputError, match="no data at"):
         similarity_index(hollow).query(lonlat_of(hollow, 0, 0))
+
+
+def test_samples_without_a_place_are_asked_by_number_and_by_name() -> None:
+    z = xr.DataArray(np.eye(4, 5), dims=("sample", "feature"))
+    assert similarity_index(z).query(2, k=1)["key"].tolist() == [2]
+    named = z.assign_coords(id=("sample", ["a", "b", "c", "d"]))
+    assert similarity_index(named).query("c", k=1)["key"].tolist() == ["c"]
+
+
+def test_a_name_that_several_samples_have_is_refused() -> None:
+    one, other = (samples(np.eye(3, 4)[::step], np.arange(3.0), np.arange(3.0)) for step in (1, -1))
+    index = similarity_index([one, other])
+    with pytest.raises(InputError, match="2 samples of the index are called 0"):
+        index.query(0)
+    apart = similarity_index([one, other.assign_coords(id=("sample", [3, 4, 5]))])
+    assert apart.query(5, k=1)[["part", "key"]].to_numpy().tolist() == [[0, 0]]
+    assert apart.query(0, k=1)[["part", "key"]].to_numpy().tolist() == [[0, 0]]
+
+
+def test_a_click_may_be_a_point_and_one_turned_round_is_told_so() -> None:
+    import shapely
+
+    values, _ = landscape(6, 5)
+    index = similarity_index(dense(values))
+    lon, lat = lonlat_of(dense(values), 2, 3)
+    assert index.query(shapely.Point(lon, lat), k=1)["key"].tolist() == [13]
+    with pytest.raises(InputError, match="exchanged, the click is on it"):
+        index.query((lat, lon))
+
+
+def test_vectors_of_other_sensors_are_searched_with_a_warning() -> None:
+    values, _ = landscape(6, 5)
+    index = similarity_index(dense(values, encoder="presto", sensors="both"))
+    with pytest.warns(DeepSentinelWarning, match=r"saw different sensors \(both and s1\)"):
+        index.query(dense(values, encoder="presto", sensors="s1")[0, 0])
+    index.query(dense(values, encoder="presto", sensors="both", resolution_m="40")[0, 0])
+    with pytest.warns(DeepSentinelWarning, match="different sensors"):
+        index.add(dense(values, encoder="presto", sensors="s1"))
+
+
+@pytest.mark.parametrize("name", ["z.zarr", "z.tif"])
+def test_what_embed_wrote_is_taken_up_again(tmp_path: Path, name: str) -> None:
+    from deepsentinel.export_embedding import embedding_to_geotiff
+
+    values, _ = landscape(6, 5)
+    z = dense(values, encoder="presto", sensors="s1").rename("embedding")
+    if name == "z.zarr":
+        z.to_dataset().to_zarr(tmp_path / name, zarr_format=2)
+        opened = xr.open_zarr(tmp_path / name, chunks=None)
+    else:
+        import rioxarray
+
+        embedding_to_geotiff(z, tmp_path / name)
+        opened = rioxarray.open_rasterio(tmp_path / name)
+    index = similarity_index(opened)
+    assert index.attrs["encoder"] == "presto"
+    assert index.query(opened["embedding"][1, 1] if name == "z.zarr" else values[1, 1], k=3)["key"].tolist() == (
+        similarity_index(z).query(z[1, 1], k=3)["key"].tolist()
+    )
+    with pytest.raises(ReadError, match=r"no index of vectors.*opened first: (xarray.open_zarr|rioxarray.open_raster)"):
+        similarity_index(tmp_path / name)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from vectors_kit import dense, landscape
 
-from deepsentinel.errors import InputError
+from deepsentinel.errors import DeepSentinelWarning, InputError
 from deepsentinel.legend_class import Legend
 from deepsentinel.similarity import cluster, colour_basis, embedding_change, pca_rgb
 
@@ -140,3 +140,43 @@ def test_change_between_different_places_is_refused() -> None:
         embedding_change(z, z[:, :-1])
     with pytest.raises(InputError, match="different encoders"):
         embedding_change(dense(values, weights="a"), dense(values, weights="b"))
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("sensors", "both", "s1"),
+        ("bands", "VV VH", "VV"),
+        ("patch_px", 8, 4),
+        ("resolution_m", 80.0, 40.0),
+        ("mask_clouds", 0, 1),
+        ("keep_positions", 0, 1),
+    ],
+)
+def test_change_between_embeddings_made_in_two_ways_is_refused(key: str, one: object, other: object) -> None:
+    values, _ = landscape(6, 5)
+    with pytest.raises(InputError, match=f"embedded with {key} {one} and {other}, which would count as change"):
+        embedding_change(dense(values, **{key: one}), dense(values, **{key: other}))
+    assert float(embedding_change(dense(values, **{key: one}), dense(values, **{key: one})).max()) == 0
+    # One that saw nothing changes nothing.
+    if key == "sensors":
+        assert embedding_change(dense(values, sensors="none") * np.nan, dense(values, sensors="s1")).isnull().all()
+
+
+def test_samples_that_lost_a_sensor_between_the_dates_are_counted() -> None:
+    z = xr.DataArray(np.eye(4, 6), dims=("sample", "feature"), attrs={"sensors": "mixed"})
+    before = z.assign_coords(sensors=("sample", ["both", "both", "s1", "none"]))
+    after = z.assign_coords(sensors=("sample", ["both", "s1", "both", "s1"]))
+    with pytest.warns(DeepSentinelWarning, match="2 of 4 samples saw other sensors"):
+        embedding_change(before, after)
+    embedding_change(before, before)
+    whole = z.assign_coords(sensors=("sample", ["both"] * 4)).assign_attrs(sensors="both")
+    with pytest.warns(DeepSentinelWarning, match="2 of 4 samples"):
+        embedding_change(whole, after)
+
+
+def test_samples_without_a_place_are_compared_in_their_order() -> None:
+    z = xr.DataArray(np.eye(3, 4), {"lon": ("sample", [2.0, np.nan, 3.0])}, ("sample", "feature"))
+    assert embedding_change(z, z).values.tolist() == [0, 0, 0]
+    with pytest.raises(InputError, match="different encoders"):
+        embedding_change(z.assign_attrs(encoder="a", bands="VV"), z.assign_attrs(encoder="b", bands="VH"))

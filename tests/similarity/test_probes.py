@@ -230,3 +230,66 @@ def test_blocks_of_their_own_leave_something_to_learn_from() -> None:
     for buffer_m, enough in ((0, 0.79), (50, 0.6), (200, 0.3)):
         laid = make_folds(places, kind, count=5, block_m=None, buffer_m=buffer_m, seed=0)
         assert min(len(laid.split(number)[0]) for number in range(5)) > enough * len(places)
+
+
+def test_embeddings_that_are_probed_together_are_of_the_same_places() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, 120)
+    z = samples(np.eye(3)[kind] + 0.1 * rng.normal(size=(120, 3)), rng.uniform(2, 3, 120), rng.uniform(48, 49, 120))
+    mixed = z.isel(sample=rng.permutation(120))
+    for probe in (knn, linear_probe):
+        with pytest.raises(InputError, match="one and other differ in lon"):
+            probe({"one": z, "other": mixed}, kind)
+    named, turned = (each.assign_coords(id=("sample", np.arange(120)[::step])) for each, step in ((z, 1), (z, -1)))
+    with pytest.raises(InputError, match="differ in id"):
+        knn({"one": named, "other": turned}, kind)
+    values, cells = landscape(24, 20)
+    france, italy = dense(values), dense(values.transpose(1, 0, 2))
+    with pytest.raises(InputError, match="france is of 24 y, 20 x and italy of 20 y, 24 x"):
+        knn({"france": france, "italy": italy}, cells)
+    assert len(knn({"one": z, "other": z + 1}, kind).predictions) == 120
+
+
+def test_cells_of_class_0_are_left_out_aloud() -> None:
+    values, kind = landscape(24, 24, classes=3)
+    z = dense(values)
+    report = knn(z, kind - 1)
+    assert any(f"{(kind == 1).sum():,} cells of class 0 were taken as background" in note for note in report.notes)
+    said = xr.DataArray(kind - 1, z[..., 0].coords, ("y", "x"), attrs={"background": 0})
+    assert not any("background" in note for note in knn(z, said).notes)
+
+
+@pytest.mark.parametrize("probe", [knn, linear_probe])
+def test_tables_and_fractions_are_no_labels_of_vectors(probe) -> None:
+    import pandas as pd
+
+    z = dense(landscape(24, 24)[0])
+    for wrong in (pd.DataFrame(np.zeros((11, 11))), np.zeros((9, 24, 24)), xr.DataArray(np.zeros((9, 24, 24)))):
+        with pytest.raises(InputError, match=r"of shape \(.*ds.rasterize\(labels, like=z\)"):
+            probe(z, wrong)
+
+
+def test_few_places_get_blocks_of_a_size() -> None:
+    places = np.stack(np.meshgrid(np.arange(4) * 640.0, np.arange(4) * 640.0), axis=-1).reshape(-1, 2) + 100
+    laid = make_folds(places, np.arange(16) % 2, count=5, block_m=None, buffer_m=0, seed=0)
+    assert laid.block_m >= 200
+    z = samples(np.random.default_rng(0).normal(size=(16, 3)), 2 + places[:, 0] / 73_000, 48 + places[:, 1] / 111_000)
+    report = knn(z, np.arange(16) % 2)
+    assert report.block_m >= 200
+    assert any("each place is a block of its own" in note for note in report.notes)
+    five = make_folds(places[:5], np.zeros(5, int), count=5, block_m=None, buffer_m=0, seed=0)
+    assert five.block_m >= 200
+
+
+def test_metres_of_a_web_map_are_measured_on_the_ground() -> None:
+    from pyproj import CRS
+
+    from deepsentinel.similarity.vectors import Samples, metres
+
+    def between(epsg: int, y: float) -> float:
+        places = Samples(np.arange(2), np.array([0.0, 1000.0]), np.array([y, y]), CRS.from_epsg(epsg).to_wkt())
+        return float(np.linalg.norm(np.diff(metres(places), axis=0)))
+
+    assert between(3857, 8_399_738.0) == pytest.approx(500, rel=0.01)
+    assert between(3857, 0.0) == pytest.approx(1000, rel=0.01)
+    assert between(32631, 5_400_000.0) == 1000
