@@ -159,6 +159,8 @@ def _plan(options: argparse.Namespace) -> int:
 
     import deepsentinel as ds
 
+    from .files import atomic_path
+
     if not options.places.exists():
         raise InputError(f"There is no file {options.places}; make one with `deepsentinel sample`.")
     plan = ds.plan_corpus(
@@ -179,7 +181,10 @@ def _plan(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     print(plan)
-    print(f"\nsaved in {plan.save(options.out)}; build it:  deepsentinel build {options.out} corpus.zarr")
+    folder = plan.save(options.out)
+    with atomic_path(folder / "plan.png") as temporary:
+        ds.show(plan).savefig(temporary, dpi=150, format="png")
+    print(f"\nsaved in {folder}, with a picture; build it:  deepsentinel build {options.out} corpus.zarr")
     return DONE
 
 

@@ -30,6 +30,12 @@ def built(tmp_path_factory):
     return folder
 
 
+def test_the_plan_has_a_picture_beside_it(built):
+    from PIL import Image
+
+    assert Image.open(built / "plan" / "plan.png").size[0] > 1000
+
+
 def test_points_are_those_of_the_verb(built):
     bounds = ds.open_source("demo", size_px=256).area.geometry.bounds
     points = gpd.read_file(built / "points.gpkg")

@@ -556,3 +556,33 @@ def test_the_callers_gdal_settings_reach_the_threads(
     assert seen == ["eodata.example"] * 2
     list(iter_wants(groups(), memory_mb=1e-5))
     assert seen[2:] == ["groups.example"] * 2
+
+
+def test_keys_of_the_callers_settings_hold_in_the_threads_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where boto3 is installed: rasterio then puts keys among its settings, and refuses to be given them."""
+    seen: list[dict[str, Any]] = []
+
+    def opened(href: str, *, overviews: bool) -> Any:
+        seen.append(rasterio.env.getenv())
+        raise ReadError("seen")
+
+    monkeypatch.setattr("deepsentinel.sources.engine.crew.open_raster", opened)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    wants = [Want(str(tmp_path / f"{n}.tif"), grid_at(0, 0, (8, 8))) for n in range(3)]
+    with rasterio.Env():
+        rasterio.env.setenv(AWS_ACCESS_KEY_ID="somebody", AWS_SECRET_ACCESS_KEY="secret")
+        read_wants(wants, threads=2)
+    assert [one["AWS_ACCESS_KEY_ID"] + one["AWS_SECRET_ACCESS_KEY"] for one in seen] == ["somebodysecret"] * 3
+
+
+@pytest.mark.timeout(30)
+def test_settings_that_gdal_refuses_are_an_error_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(options: dict[str, Any]) -> Any:
+        raise rasterio.errors.EnvError("not these")
+
+    monkeypatch.setattr("deepsentinel.sources.engine.crew.gdal_env", refused)
+    path = make_tif(tmp_path / "a.tif", np.ones((64, 64), "uint16"))
+    got = read_wants([Want(path, grid_at(0, 0, (8, 8))) for _ in range(2)], threads=4)
+    assert all(isinstance(one, ReadError) and "not these" in str(one) for one in got)

@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 from rasterio.windows import Window
 
 from deepsentinel.errors import InputError, ReadError
 from deepsentinel.sources.web import shown
 
-from .rasters import REMOTE_OPTIONS, Block, GdalRaster, is_remote, open_raster, reason
+from .rasters import REMOTE_OPTIONS, Block, GdalRaster, gdal_env, is_remote, open_raster, reason
 from .warp import Lattice, Placement, Target, place, scale_px
 
 if TYPE_CHECKING:
@@ -106,11 +105,29 @@ class Crew:
                     continue
                 self.opening += own
             options = {**(REMOTE_OPTIONS if is_remote(job.href) else {}), **self.options}
-            with rasterio.Env(**options):
+            entered = False
+            try:
+                with gdal_env(options):
+                    entered = True
+                    if own:
+                        self._open(job)
+                    else:
+                        self._help(job)
+            except Exception as exc:
+                if entered:
+                    raise
                 if own:
-                    self._open(job)
-                else:
-                    self._help(job)
+                    self._refused(job, exc)
+                else:  # whoever opened it goes on alone
+                    return
+
+    def _refused(self, job: _Job, exc: Exception) -> None:
+        """GDAL does not take the settings: the file counts as opened, or others would wait for it for ever."""
+        for number, _ in job.wants:
+            self._fail(number, exc, job.href)
+        with self.changed:
+            self.opening -= 1
+            self.changed.notify_all()
 
     def _fullest(self) -> _Job | None:
         """The opened file with most left to do; a last portion is not worth another opening."""

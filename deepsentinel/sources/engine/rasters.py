@@ -7,7 +7,7 @@ everything else - local files, `s3://` and other GDAL paths, JPEG 2000, odd TIFF
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -35,8 +35,26 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
 }
 
+# What rasterio.Env refuses to be given, and itself puts among the settings of a thread where boto3 is installed.
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
 Rect = tuple[int, int, int, int]  # first row, row after the last, first column, column after the last
 Block = tuple[int, int]  # row and column of a block, counted in blocks
+
+
+@contextmanager
+def gdal_env(options: Mapping[str, Any]) -> Iterator[None]:
+    """GDAL's settings of another thread in this one, its keys included.
+
+    >>> with gdal_env({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "GDAL_NUM_THREADS": "1"}):
+    ...     sorted(set(rasterio.env.getenv()) - {"GDAL_DATA", "PROJ_DATA"})
+    ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'GDAL_NUM_THREADS']
+    """
+    with rasterio.Env(**{name: value for name, value in options.items() if name not in KEYS}):
+        keys = {name: options[name] for name in KEYS if name in options}
+        if keys:
+            rasterio.env.setenv(**keys)
+        yield
 
 
 class GdalRaster:
