@@ -143,13 +143,26 @@ def _claimed(corpus: xr.Dataset, folder: str | os.PathLike[str], kind: str) -> P
     if not hasattr(corpus, "data_vars") or not {"sample", "status"} <= set(corpus.coords):
         raise InputError("This is no corpus; give what open_corpus returns, or a selection of it.")
     target = Path(folder).expanduser()
-    story = {name: corpus.attrs.get(name) for name in ("title", "plan", "seed", "version", "bands")}
+    story: dict[str, Any] = {name: corpus.attrs.get(name) for name in ("title", "plan", "seed", "version", "bands")}
+    split = corpus.attrs.get("split")
+    if isinstance(split, dict):
+        story["split"] = {name: split.get(name) for name in ("name", "by", "seed", "buffer_m", "fractions")}
+    story["labels"] = label_names(corpus)
+    numbers, times = np.unique(corpus["sample"].to_numpy(), return_counts=True)
+    if (times > 1).any():
+        raise InputError(
+            f"Sample {numbers[times > 1][0]} is in this Dataset {times.max()} times, and one would replace the other;"
+            " export each corpus into a folder of its own."
+        )
     text = json.dumps({"export": kind, **story}, indent=1, default=str)
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; name a folder.")
     if (target / CLAIM).is_file():
         if (target / CLAIM).read_text(encoding="utf-8") != text:
-            raise InputError(f"{target} holds the export of another corpus, or another kind of it; name a new folder.")
+            raise InputError(
+                f"{target} holds the export of another corpus, split or set of labels, or another kind of export; name"
+                " a new folder."
+            )
     elif target.is_dir() and any(target.iterdir()):
         raise InputError(f"{target} is not empty; name a new folder.")
     else:
@@ -220,7 +233,8 @@ def _image(
     if patch.sizes.get(f"{sensor.lower()}_time"):
         product = f"{sensor}_{stamp}"
     else:
-        product = str(patch.attrs.get(f"{sensor.lower()}_id") or f"{sensor}_{stamp}")
+        # A file is called by it, and a corpus may come from anywhere.
+        product = re.sub(r"[^\w.-]", "_", str(patch.attrs.get(f"{sensor.lower()}_id") or f"{sensor}_{stamp}"))
     known = {
         "deepsentinel:sample": number,
         "deepsentinel:place": row.get("place"),

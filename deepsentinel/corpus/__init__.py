@@ -21,6 +21,7 @@ from typing import Any
 _NAMES = {
     "Plan": "plan",
     "build_corpus": "build",
+    "check_corpus": "checking",
     "labelled": "recipes",
     "load_plan": "plan",
     "open_corpus": "store",

@@ -223,8 +223,13 @@ def _between(one: _Footprints, two: _Footprints, buffer_m: float) -> dict[str, A
         "second_id": two.name(right_at, "id"),
         "lon": float(one.lon[left_at]),
         "lat": float(one.lat[left_at]),
-        "too_near": int((nearest < buffer_m).sum()) if buffer_m else int((nearest < 0).sum()),
+        # The buffer runs along the ground, and what was measured straight through it.
+        "too_near": int((nearest < _straight(buffer_m)).sum()) if buffer_m else int((nearest < 0).sum()),
     }
+
+
+def _straight(along_m: float) -> float:
+    return float(2 * EARTH_M * np.sin(min(along_m / (2 * EARTH_M), np.pi / 2)))
 
 
 def _measured(one: _Footprints, two: _Footprints, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -22,22 +21,23 @@ import numpy as np
 
 from deepsentinel import __version__
 from deepsentinel.errors import DeepSentinelError, InputError, warn
-from deepsentinel.files import TEMPORARY_PREFIX, atomic_path
+from deepsentinel.files import atomic_path
 from deepsentinel.progress import progress as bar
 
 from .arrays import first_scene, specs_of
+from .commits import alone, finish, todo_of
 from .cost import longest
 from .executors import run
 from .layout import Layout, create_store
 from .masking import Ready, dense, ready_masks
 from .plan import Plan, load_fingerprint
-from .samples import read_samples, write_samples
-from .worker import PARTS, PROBES, WORK, Job, Task, forget, part_path, remember, table_path, unwritable
+from .stories import check_stories, story_of, version_of
+from .worker import PARTS, PROBES, WORK, Job, Task, forget, remember, table_path, unwritable
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-TABLE, PLAN_FOLDER = "samples.parquet", "plan"
+PLAN_FOLDER = "plan"
 SHOWN_REASONS = 3
 
 
@@ -105,7 +105,7 @@ def build_corpus(
     plan
         From `ds.plan_corpus`, or `corpus.load_plan("corpus.zarr/plan")`.
     path
-        The folder of the corpus. One that holds another plan's corpus is refused.
+        The folder of the corpus. One that holds another plan's corpus, or one with other labels, is refused.
     labels
         A name for each set of masks: `{"corine": "clc2018.gpkg"}`. What it names is a file that `ds.read_labels` or
         `ds.read_label_raster` reads, a GeoDataFrame, or a function of the patch that gives an array; or a dict with
@@ -118,7 +118,8 @@ def build_corpus(
     threads
         How many threads read. None: one a core.
     retry_failed
-        Try samples again that failed earlier; the others stay as they are.
+        Try samples again that failed earlier, and those whose files are damaged or gone (every file is read to find
+        them); the others stay as they are.
     progress, on_progress
         A bar with the rate and the time left; a function that is given a `Progress` after each shard.
 
@@ -147,16 +148,18 @@ def build_corpus(
     began = time.perf_counter()
     try:
         masks = ready_masks(labels, plan.samples, plan.settings)
-        layout = layout_of(plan, masks)
-        create_store(store, layout)
-        plan.save(store / PLAN_FOLDER)
-        todo = _todo(store, layout, retry_failed)
-        made = 0
-        if todo:
-            made = _build(
-                plan, store, layout, masks, todo, executor, threads, retry_failed, progress, on_progress, began
-            )
-        table = _finish(store, layout)
+        if not store.exists():
+            store.mkdir(parents=True)
+        with alone(store):
+            layout = layout_of(plan, masks, version_of(store))
+            check_stories(store, layout)
+            create_store(store, layout)
+            plan.save(store / PLAN_FOLDER)
+            todo = todo_of(store, layout, retry_failed)
+            made = 0
+            if todo:
+                made = _build(plan, store, layout, masks, todo, executor, threads, progress, on_progress, began)
+            table = finish(store, layout)
     except (OSError, DeepSentinelError) as error:
         if isinstance(error, DeepSentinelError):
             raise
@@ -175,20 +178,22 @@ def build_corpus(
     )
 
 
-def layout_of(plan: Plan, masks: list[Ready]) -> Layout:
+def layout_of(plan: Plan, masks: list[Ready], version: str = __version__) -> Layout:
     """The arrays of a corpus and its story."""
     specs, coords = specs_of(plan.settings, longest(plan.samples))
     settings = plan.settings
     kind = "series" if settings["series"] else "pairs" if len(settings["sensors"]) == 2 else "scenes"
+    credits = ["Contains modified Copernicus Sentinel data"] if set(settings["sources"]) - {"demo"} else []
+    credits += ["Imaginary demo world, not a real place"] if "demo" in settings["sources"] else []
     attrs: dict[str, Any] = {
         "title": f"{len(plan.samples)} {kind} of {' and '.join(settings['sources'])}",
-        "version": __version__,
+        "version": version,
         "plan": plan.fingerprint,
-        "credits": "Contains modified Copernicus Sentinel data",
+        "credits": "; ".join(credits),
         **{name: settings[name] for name in ("sources", "size_px", "resolution", "seed", "series", "native", "start")},
         "end": settings["end"],
         "bands": list(settings["held"]),
-        "masks": {ready.mask.name: _story(ready) for ready in masks},
+        "masks": {ready.mask.name: story_of(ready) for ready in masks},
     }
     return Layout(
         samples=len(plan.samples),
@@ -197,20 +202,6 @@ def layout_of(plan: Plan, masks: list[Ready]) -> Layout:
         coords=coords,
         attrs=attrs,
     )
-
-
-def _story(ready: Ready) -> dict[str, Any]:
-    mask = ready.mask
-    told: dict[str, Any] = {"kind": mask.kind, "layers": list(mask.layers), **mask.burn}
-    if mask.kind == "raster":
-        told["file"] = Path(str(mask.path)).name
-    if ready.table is not None:
-        told["labels"] = len(ready.table)
-    if mask.resolution is not None:
-        told["resolution"] = mask.resolution
-    return {
-        key: str(value) if not isinstance(value, str | int | float | list) else value for key, value in told.items()
-    }
 
 
 def _check_same(plan: Plan, store: Path) -> None:
@@ -226,33 +217,6 @@ def _check_same(plan: Plan, store: Path) -> None:
         )
 
 
-def _todo(store: Path, layout: Layout, retry_failed: bool) -> dict[int, bool]:
-    """The shards to make, and whether each is there and only retried."""
-    if (store / TABLE).is_file():
-        if not retry_failed:
-            return {}
-        _unmerge(store, layout)
-    found: dict[int, bool] = {}
-    for shard in range(layout.shards):
-        part = part_path(store, shard)
-        if not part.is_file():
-            found[shard] = False
-        elif retry_failed:
-            rows = read_samples(part)
-            if (rows["status"] == "failed").any() or rows["reason"].notna().any():
-                found[shard] = True
-    return found
-
-
-def _unmerge(store: Path, layout: Layout) -> None:
-    """The parts again, from the table: shards that are made again must not be lost if that is stopped."""
-    table = read_samples(store / TABLE)
-    for shard in range(layout.shards):
-        members = layout.members(shard)
-        rows = table.iloc[members.start : members.stop].reset_index(drop=True)
-        write_samples(part_path(store, shard), rows)
-
-
 def _build(
     plan: Plan,
     store: Path,
@@ -261,7 +225,6 @@ def _build(
     todo: dict[int, bool],
     executor: Any,
     threads: int | None,
-    retry: bool,
     show: bool,
     on_progress: Callable[[Progress], None] | None,
     began: float,
@@ -294,20 +257,20 @@ def _build(
 
     total = layout.samples
     finished = total - sum(len(layout.members(shard)) for shard in todo)
-    made, failed = 0, 0
+    passed, made, failed = 0, 0, 0
     notes: dict[str, None] = {}
 
     def steps() -> Iterator[None]:
         """One for each sample, for the bar."""
-        nonlocal made, failed
+        nonlocal passed, made, failed
         for done in run(task, list(todo), executor, threads):
             count = done.ok + done.failed
-            made, failed = made + count, failed + done.failed
+            passed, made, failed = passed + count, made + done.made, failed + done.lost
             notes.update(dict.fromkeys(done.notes))
             if on_progress is not None:
                 seconds = time.perf_counter() - began
-                left = (total - finished - made) * seconds / made
-                on_progress(Progress(finished + made, total, failed, seconds, made / seconds, left))
+                left = (total - finished - passed) * seconds / passed
+                on_progress(Progress(finished + passed, total, failed, seconds, made / seconds, left))
             yield from [None] * count
 
     remember(job.token, named)
@@ -375,19 +338,3 @@ def _probes(samples: gpd.GeoDataFrame) -> tuple[tuple[str, str, str], ...]:
 def _check_writable(store: Path) -> None:
     (store / PARTS).mkdir(exist_ok=True)
     (store / WORK).mkdir(exist_ok=True)
-
-
-def _finish(store: Path, layout: Layout) -> gpd.GeoDataFrame:
-    """The parts become the table, and what killed writers left behind goes."""
-    target = store / TABLE
-    parts = [part_path(store, shard) for shard in range(layout.shards)]
-    if any(part.is_file() for part in parts):
-        table = read_samples(parts)
-        write_samples(target, table)
-    else:
-        table = read_samples(target)
-    shutil.rmtree(store / PARTS, ignore_errors=True)
-    shutil.rmtree(store / WORK, ignore_errors=True)
-    for left in store.rglob(f"{TEMPORARY_PREFIX}*"):
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    return table

@@ -95,7 +95,7 @@ def check_corpus(path: Any, *, storage_options: Mapping[str, Any] | None = None,
     for spec, shard in shown(work, total=len(work), what="checking", unit="shard") if progress else work:
         members = np.arange(layout.samples)[layout.members(shard)[0] : layout.members(shard)[-1] + 1]
         wanted = members[status[members] == "ok"]
-        there, damage = _shard(store, spec, shard, wanted)
+        there, damage = damage_in(store, spec, shard, wanted)
         files += there
         found.extend(damage)
     return CorpusCheck(place.path, int((status == "ok").sum()), files, tuple(found))
@@ -111,7 +111,7 @@ def _metadata(store: Chunks) -> Iterator[Damage]:
             yield Damage(f"{store.place.path}/{name}", name.split("/")[0], None, (), problem)
 
 
-def _shard(store: Chunks, spec: ArraySpec, shard: int, wanted: np.ndarray) -> tuple[bool, list[Damage]]:
+def damage_in(store: Chunks, spec: ArraySpec, shard: int, wanted: np.ndarray) -> tuple[bool, list[Damage]]:
     """Whether there is a file, and what is wrong with it."""
     key, slots = shard_key(spec, shard), store.layout.samples_per_shard
     members = store.layout.members(shard)

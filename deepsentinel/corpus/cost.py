@@ -266,7 +266,7 @@ def size(gigabytes: float) -> str:
     """In a unit that fits.
 
     >>> size(0.0123), size(4567.8)
-    ('12 MB', '4,567.8 GB')
+    ('12.3 MB', '4,567.8 GB')
     """
     return f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:,.3g} MB"
 

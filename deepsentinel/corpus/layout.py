@@ -55,6 +55,7 @@ class ArraySpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(self.dims))
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        _check_name(self.name)
         if self.dtype not in DTYPES:
             raise InputError(f"Array {self.name!r} is of type {self.dtype!r}; a corpus holds {', '.join(DTYPES)}.")
         if self.dims[:1] != ("sample",) or len(self.dims) != len(self.shape) + 1:
@@ -115,6 +116,7 @@ class Layout:
                 if sizes.setdefault(dim, size) != size:
                     raise InputError(f"Dimension {dim!r} is {sizes[dim]} in one array and {size} in {spec.name!r}.")
         for dim, values in self.coords.items():
+            _check_name(dim)
             if sizes.get(dim) != len(values):
                 raise InputError(f"Coordinate {dim!r} has {len(values)} values for a dimension of {sizes.get(dim)}.")
 
@@ -199,6 +201,12 @@ class Layout:
                 " wrote to it, xr.open_zarr may still open it."
             ) from error
         return cls(samples, slots, specs, coords, attrs)
+
+
+def _check_name(name: str) -> None:
+    # Names become folders, and a store may come from anywhere.
+    if not isinstance(name, str) or not name.isidentifier():
+        raise InputError(f"An array is called {name!r}; names in a corpus are of letters, digits and _.")
 
 
 def create_store(path: str | Path, layout: Layout) -> None:

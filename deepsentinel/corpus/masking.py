@@ -22,7 +22,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from deepsentinel.errors import DeepSentinelWarning, InputError
+from deepsentinel.errors import DeepSentinelWarning, InputError, warn
 from deepsentinel.geometries import clean
 from deepsentinel.grids import refined, transformer
 from deepsentinel.labels import read_labels
@@ -33,6 +33,8 @@ from deepsentinel.masks import parcel_numbers, rasterize
 from deepsentinel.masks.classes import ClassColumn, checked
 
 from .layout import ArraySpec
+from .patches import PIXELS
+from .places import numbers_of
 from .reader import grids_of
 from .tiling import grid_at
 
@@ -125,7 +127,11 @@ def ready_masks(
             raise InputError(
                 f"labels={{{name!r}: ...}}: a name is of letters, digits and _, as arrays are called by it."
             )
+        if name.lower().partition("_")[0] in PIXELS:
+            raise InputError(f"labels={{{name!r}: ...}}: pixels are called so; give the labels another name.")
         options = dict(given) if isinstance(given, Mapping) else {"labels": given}
+        if isinstance(options.get("layers"), str):
+            options["layers"] = (options["layers"],)
         _check_options(name, options)
         found.append(_ready(name, options, samples, settings))
     return found
@@ -192,14 +198,16 @@ def _ready_table(mask: Mask, options: Mapping[str, Any], samples: gpd.GeoDataFra
     else:
         reading = {key: options[key] for key in READ_OPTIONS if key in options}
         west, south, east, north = samples.total_bounds
-        box = None if max(east - west, north - south) > WIDEST_DEG else (west, south, east, north)
+        # In a box the labels would have other numbers than in the whole file, and places are called by these.
+        whole = options.get("alone") or max(east - west, north - south) > WIDEST_DEG
+        box = None if whole else (west, south, east, north)
         table = read_labels(given, bbox=_wider(box), **reading)
     table = checked(table, value)
     column = ClassColumn.of(table, value, options.get("legend"), 0)
     if column.kind != "class":
         raise InputError(f"labels={{{mask.name!r}: ...}}: {value!r} holds measured values; a corpus keeps classes.")
     numbers = parcel_numbers(table, value=value, legend=options.get("legend"))["number"].to_numpy()
-    place = table.index.to_numpy() if pd.api.types.is_integer_dtype(table.index.dtype) else np.arange(len(table))
+    place = numbers_of(table)
     width = options.get("width_m", "width_m" if "width_m" in table.columns else None)
     widths = None if width is None else table[width].to_numpy(float) if isinstance(width, str) else float(width)
     part = clean(table, value=value)
@@ -213,12 +221,25 @@ def _ready_table(mask: Mask, options: Mapping[str, Any], samples: gpd.GeoDataFra
     legend = column.legend or Legend.of_codes(column.present)
     alone = bool(options.get("alone"))
     mask = replace(mask, legend=legend.to_json(), burn=burn, reach_m=reach, alone=alone)
-    slim = slim[slim["place"].isin(samples["place"])] if alone else _near_any(slim, samples, mask)
+    slim = _of_places(slim, samples, mask.name) if alone else _near_any(slim, samples, mask)
     with warnings.catch_warnings():
         # Type and attributes of the arrays follow from the legend; that nothing is burnt is the point.
         warnings.simplefilter("ignore", DeepSentinelWarning)
         first = replace(mask, alone=True).arrays(grid, slim.iloc[:0])
     return Ready(mask, _specs(mask, first, grid.shape[0]), slim.reset_index(drop=True))
+
+
+def _of_places(table: gpd.GeoDataFrame, samples: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
+    """The labels that samples were planned around."""
+    places = samples["place"].unique()
+    found = table[table["place"].isin(places)]
+    lacking = len(places) - found["place"].nunique()
+    if lacking:
+        warn(
+            f"labels={{{name!r}: ...}}: {lacking} of {len(places)} places have no label of their own, and their masks"
+            " are empty. Give the labels that parcel_windows was given, with the same index."
+        )
+    return found
 
 
 def _wider(box: Any) -> Any:
@@ -313,8 +334,11 @@ def cell_grid(crs: str, step: float, phase: tuple[float, float], column: int, ro
 def made(mask: Mask, patch: Any, spec: ArraySpec) -> dict[str, np.ndarray]:
     """What the user's own function says, checked."""
     assert mask.make is not None
-    given = mask.make(patch)
-    values = np.asarray(given["class_map"] if hasattr(given, "data_vars") else given)
+    try:
+        given = mask.make(patch)
+        values = np.asarray(given["class_map"] if hasattr(given, "data_vars") else given)
+    except Exception as error:  # whatever the user's own code raises
+        raise InputError(f"The function of labels {mask.name!r} failed: {type(error).__name__}: {error}") from error
     if values.shape != spec.shape:
         raise InputError(f"The function of labels {mask.name!r} gave {values.shape}, not {spec.shape} pixels.")
     return {spec.name: values.astype(spec.dtype)}

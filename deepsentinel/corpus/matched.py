@@ -13,6 +13,7 @@ import shapely
 
 from deepsentinel.aoi import utm_crs
 from deepsentinel.errors import DeepSentinelWarning
+from deepsentinel.footprints import drop_reprocessed
 
 from .places import Places
 from .searching import search_scenes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Two catalogs may state the time of one scene as its start, its middle or that of its datatake.
 SAME_SCENE_NS = 10 * 60 * 10**9
 HOUR_NS = 3600 * 10**9
+HAIR_DEG = 1e-6
 SENSOR_NAMES = {"S1": "Sentinel-1", "S2": "Sentinel-2"}
 
 
@@ -83,7 +85,7 @@ def match_sources(places: Places, sources: Sequence[Source], wanted: Wanted) -> 
         if not found or wanted.series:
             rows, reasons = _first(places, scenes, wanted)
         else:
-            rows, reasons = _twins(found[0], scenes, source.name)
+            rows, reasons = _twins(found[0], scenes, source.name, places.size_m)
         found.append(rows.assign(source=source.name))
         missing.append(
             pd.DataFrame(
@@ -112,7 +114,7 @@ def _by_pairs(places: Places, scenes: gpd.GeoDataFrame, wanted: Wanted) -> tuple
     parts: list[pd.DataFrame] = []
     if {"S1", "S2"} <= set(scenes["sensor"]):
         if places.windows is None:
-            parts.append(_pairs_at(places, np.arange(len(places)), scenes, wanted))
+            parts.append(_pairs_of_points(places, scenes, wanted))
         else:
             # A window has its projection already, and only granules in it need no resampling.
             names = places.windows["crs"].to_numpy(object)
@@ -137,17 +139,56 @@ def _by_pairs(places: Places, scenes: gpd.GeoDataFrame, wanted: Wanted) -> tuple
     return rows, reasons
 
 
-def _pairs_at(places: Places, positions: np.ndarray, scenes: gpd.GeoDataFrame, wanted: Wanted) -> pd.DataFrame:
-    """The pairs of some places."""
+def _pairs_of_points(places: Places, scenes: gpd.GeoDataFrame, wanted: Wanted) -> pd.DataFrame:
+    """The pairs of points, both of whose scenes hold the window as it is cut: in the projection of the optical one.
+
+    Matching lays it in the zone of the point. In the next one it is askew, and its corners lie elsewhere.
+    """
+    zones = np.array([utm_crs(float(lon), float(lat)) for lon, lat in zip(places.lon, places.lat, strict=True)])
+    outlines = dict(zip(scenes["id"], scenes.geometry, strict=True))
+    parts: list[pd.DataFrame] = []
+    asked = np.arange(len(places))
+    held: dict[int, list[str]] = {}
+    while len(asked):
+        found = _pairs_at(places, asked, scenes, wanted, [held[at] for at in asked.tolist()] if held else None)
+        positions, crs = found["position"].to_numpy(), found["crs"].to_numpy(object)
+        askew = np.flatnonzero((crs != zones[positions]) & ~pd.isna(crs))
+        cut = footprints(places.grids(positions[askew], crs[askew], wanted.step))
+        pair = [np.array([outlines[one] for one in found[name].iloc[askew]], object) for name in ("s1_id", "s2_id")]
+        out = askew[~(shapely.covers(pair[0], cut) & shapely.covers(pair[1], cut))]
+        out = [at for at in out if crs[at] not in held.get(int(positions[at]), [])]
+        # These are asked for again, with scenes that hold the window in both projections.
+        for at in out:
+            held.setdefault(int(positions[at]), [zones[positions[at]]]).append(crs[at])
+        asked = np.unique(positions[out])
+        parts.append(found[~np.isin(positions, asked)])
+    return pd.concat(parts, ignore_index=True).sort_values("position", kind="stable", ignore_index=True)
+
+
+def _pairs_at(
+    places: Places,
+    positions: np.ndarray,
+    scenes: gpd.GeoDataFrame,
+    wanted: Wanted,
+    held: list[list[str]] | None = None,
+) -> pd.DataFrame:
+    """The pairs of some places; `held` tells for points in which projections their windows must lie in the scenes."""
     import geopandas as gpd
 
     from .matching import match_points
 
-    if places.windows is None:
+    size_m = 0.0
+    if places.windows is not None:
+        shapes = footprints(places.grids(positions, None, wanted.step))
+    elif held is None:
         shapes = shapely.points(places.lon[positions], places.lat[positions])
-        size_m = places.size_m
+        # The corner moves to the lattice by half a step at most.
+        size_m = places.size_m + wanted.step
     else:
-        shapes, size_m = footprints(places.grids(positions, None, wanted.step)), 0.0
+        shapes = np.empty(len(positions), dtype=object)
+        for number, (at, names) in enumerate(zip(positions, held, strict=True)):
+            cut = footprints(places.grids(np.full(len(names), at), names, wanted.step))
+            shapes[number] = shapely.multipolygons(shapely.get_parts(cut))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeepSentinelWarning)  # places without a pair are told of with their reasons
         table = match_points(
@@ -260,16 +301,23 @@ def _chosen(dates: Dates, wanted: Wanted, place: int) -> list[int]:
     return sorted(np.argsort(clouds, kind="stable")[:count].tolist())
 
 
-def _twins(first: pd.DataFrame, scenes: gpd.GeoDataFrame, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _twins(
+    first: pd.DataFrame, scenes: gpd.GeoDataFrame, source: str, size_m: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The same samples from another source: the scenes of the same passes, under that source's own ids."""
     keep = np.ones(len(first), dtype=bool)
     twins = first.copy()
     reasons = np.full(len(first), None, dtype=object)
-    middle = _middle_points(first)
+    # A hair less, as windows may end where their granule does.
+    cut = shapely.buffer(footprints(first.assign(size_px=1, resolution=size_m)), -HAIR_DEG, join_style="mitre")
     for sensor, short in (("S2", "s2"), ("S1", "s1")):
         if f"{short}_id" not in first.columns or first[f"{short}_id"].isna().all():
             continue
-        mine = scenes[scenes["sensor"] == sensor].reset_index(drop=True)
+        mine = scenes[scenes["sensor"] == sensor]
+        if sensor == "S2":  # as in the first source; but one that is the very same product is the better twin
+            newest = mine.index.isin(drop_reprocessed(mine).index)
+            mine = mine[newest | mine["id"].isin(first["s2_id"]).to_numpy()]
+        mine = mine.reset_index(drop=True)
         times = mine["time"].dt.tz_convert(None).to_numpy("datetime64[ns]").astype("int64")
         wanted_at = pd.to_datetime(first[f"{short}_time"], utc=True).dt.tz_convert(None)
         own = wanted_at.to_numpy("datetime64[ns]").astype("int64")
@@ -279,7 +327,7 @@ def _twins(first: pd.DataFrame, scenes: gpd.GeoDataFrame, source: str) -> tuple[
         for row in range(len(first)):
             low, high = np.searchsorted(times, (own[row] - SAME_SCENE_NS, own[row] + SAME_SCENE_NS))
             near = np.arange(low, high)
-            near = near[shapely.intersects(shapes[near], middle[row])]
+            near = near[shapely.covers(shapes[near], cut[row])]
             if sensor == "S2":  # a granule in another projection would be resampled, and so be no twin
                 near = near[[zones[at] is None or zones[at] == first["crs"].iloc[row] for at in near]]
             if not len(near):
@@ -300,18 +348,3 @@ def _unlike(scene: Any, row: Any, sensor: str, away_ns: int) -> tuple[Any, ...]:
     name = row["s2_id"] if sensor == "S2" else row["s1_id"]
     tile = sensor == "S2" and scene["tile"] != row["tile"]
     return scene["id"] != name, bool(tile), scene["crs"] != row["crs"], abs(int(away_ns)), str(scene["id"])
-
-
-def _middle_points(rows: pd.DataFrame) -> np.ndarray:
-    from deepsentinel.grids import transformer
-
-    middle = np.empty(len(rows), dtype=object)
-    names = rows["crs"].to_numpy(object)
-    for name in dict.fromkeys(names):
-        mine = names == name
-        # The corner is as good as the middle, and lies in the window whatever its size.
-        lon, lat = transformer(str(name), "EPSG:4326").transform(
-            rows["x0"].to_numpy()[mine], rows["y0"].to_numpy()[mine]
-        )
-        middle[mine] = shapely.points(lon, lat)
-    return middle

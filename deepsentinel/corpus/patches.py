@@ -15,8 +15,13 @@ from deepsentinel.errors import InputError, NothingFoundError
 from deepsentinel.grids import grid_coords, variable
 from deepsentinel.sources.assemble import band_attrs
 
+from .chunks import Chunks
+from .table import arrow_table
+
 PIXELS = ("s2", "s2_10m", "s2_20m", "s2_60m", "s1", "scl", "angle")
 NAMES = {"scl": "SCL", "angle": "angle"}
+# What tells a sample from those of other corpora.
+NAMED_BY = ("id", "source", "s1_id", "s2_id", "lon", "lat")
 # What a Patch says of itself, where the table knows it.
 ATTRS = ("source", "level", "backscatter", "baseline", "offset_removed", "orbit", "relative_orbit", "tile", "id")
 
@@ -30,6 +35,33 @@ def is_label(name: str) -> bool:
     return name not in PIXELS
 
 
+def refuse_mixed(corpus: xr.Dataset, chunks: Chunks) -> None:
+    """An InputError where samples are not those of this number in the store: several corpora were joined to one."""
+    table = arrow_table(chunks)
+    numbers = np.atleast_1d(corpus["sample"].values)
+    other = (numbers < 0) | (numbers >= table.num_rows)
+    for name in NAMED_BY:
+        if name in corpus.coords and corpus[name].ndim < 2 and name in table.column_names and not other.any():
+            mine = np.atleast_1d(corpus[name].values)
+            theirs = table[name].take(numbers).to_pandas(deduplicate_objects=True).to_numpy("object")
+            other |= _differ(mine, theirs)
+    if other.any():
+        raise InputError(
+            f"{int(other.sum())} of these {len(numbers)} samples, such as number {numbers[other][0]}, are not those of"
+            f" {chunks.place.path}: several corpora were joined, or ids changed. Keep each corpus by itself, and join"
+            " what is made of them: torch.utils.data.ConcatDataset([PatchDataset(a), PatchDataset(b)]), in a DataLoader"
+            " with collate_fn=deepsentinel.tensors.collate."
+        )
+
+
+def _differ(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Where two columns are not the same; what both lack is."""
+    found = np.asarray(mine != theirs, bool)
+    for at in np.flatnonzero(found).tolist():
+        found[at] = _plain(mine[at]) is not None or _plain(theirs[at]) is not None
+    return found
+
+
 def patch_of(corpus: xr.Dataset, i: int, labels: bool = True) -> xr.Dataset:
     """Sample number `i` of a corpus, or of a part of one, as a Patch: bands by name, on its grid, with its times.
 
@@ -37,14 +69,22 @@ def patch_of(corpus: xr.Dataset, i: int, labels: bool = True) -> xr.Dataset:
     stored at their native 20 or 60 m are repeated to the pixels of 10 m. A sample of a series comes back as a Series:
     the steps that only pad it are dropped.
 
-    ```python
-    patch = ds.patch_of(corpus, 17)
-    ds.show(patch)
-    ```
+    >>> import tempfile, geopandas as gpd, deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> points = gpd.GeoDataFrame(geometry=[src.area.geometry.centroid], crs="EPSG:4326")
+    >>> plan = ds.plan_corpus(points, src, start="2018-06-01", end="2018-06-30", size_px=64)
+    >>> path = tempfile.mkdtemp() + "/corpus.zarr"
+    >>> report = ds.build_corpus(plan, path, progress=False)
+    >>> patch = ds.check_patch(patch_of(ds.open_corpus(path), 0))
+    >>> patch["B04"].shape
+    (64, 64)
     """
     if "sample" not in corpus.dims:
         raise InputError("This has no dimension 'sample'; patch_of takes a corpus of ds.open_corpus or a part of one.")
     count = corpus.sizes["sample"]
+    asked: Any = i
+    if isinstance(asked, str):
+        raise InputError(f"{asked!r} is no position; for an id give int(np.flatnonzero(corpus.id == {asked!r})[0]).")
     if not -count <= i < count:
         raise InputError(f"There is no sample {i}; this corpus has {count}, counted from 0.")
     one = corpus.isel(sample=i)

@@ -13,7 +13,7 @@ import shapely
 from deepsentinel.errors import InputError
 from deepsentinel.grids import transformer
 
-from .tiling import around_points, footprints, is_windows
+from .tiling import NATIVE_STEP_M, around_points, footprints, is_windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,7 @@ def places_of(table: Any, *, size_px: int, resolution: float, native: bool) -> P
         )
     if not len(table):
         raise InputError("The table of places is empty: there is nothing to plan.")
-    whole = pd.api.types.is_integer_dtype(table.index.dtype) and table.index.is_unique
-    number = table.index.to_numpy("int64") if whole else np.arange(len(table))
+    number = numbers_of(table)
     stratum = None
     if "class" in table.columns:
         stratum = np.array([None if pd.isna(value) else str(value) for value in table["class"]], dtype=object)
@@ -98,6 +97,16 @@ def places_of(table: Any, *, size_px: int, resolution: float, native: bool) -> P
     return Places(number, lon, lat, None, int(size_px), float(resolution), stratum)
 
 
+def numbers_of(table: pd.DataFrame) -> np.ndarray:
+    """What the rows of a table of places, or of the labels they lie around, are called.
+
+    >>> numbers_of(pd.DataFrame(index=[7, 3])).tolist(), numbers_of(pd.DataFrame(index=[0, 1, 0])).tolist()
+    ([7, 3], [0, 1, 2])
+    """
+    counts = pd.api.types.is_integer_dtype(table.index.dtype) and table.index.is_unique
+    return np.asarray(table.index.to_numpy("int64") if counts else np.arange(len(table), dtype="int64"))
+
+
 def _of_windows(table: gpd.GeoDataFrame, number: np.ndarray, stratum: Any, native: bool) -> Places:
     sizes = {}
     for name in ("size_px", "resolution"):
@@ -109,6 +118,13 @@ def _of_windows(table: gpd.GeoDataFrame, number: np.ndarray, stratum: Any, nativ
         sizes[name] = float(values[0])
     if native and sizes["resolution"] != 10:
         raise InputError("native=True keeps the pixels of the products: make the windows with resolution=10.")
+    off = (table[["x0", "y0"]].to_numpy(float) % NATIVE_STEP_M != 0).any(axis=1)
+    if native and off.any():
+        raise InputError(
+            f"native=True keeps the products' pixels, and {off.sum()} of {len(off)} windows lie off those of 60 m;"
+            f" their x0 and y0 must be multiples of {NATIVE_STEP_M:g}. corpus.windows and corpus.parcel_windows lay"
+            f" them so with snap_m={NATIVE_STEP_M:g}, ds.cover with a stride that is a multiple of 6."
+        )
     frame = pd.DataFrame(
         {
             "crs": [str(name) for name in table["crs"]],

@@ -27,7 +27,7 @@ from .matched import Matched, Wanted, match_sources
 from .ordering import ordered_samples
 from .places import places_of
 from .samples import fingerprint, read_samples, write_samples
-from .tiling import check_resolution, check_size
+from .tiling import NATIVE_STEP_M, check_resolution, check_size
 
 if TYPE_CHECKING:
     from deepsentinel.sources import Source
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 Choose = Literal["best", "random"]
 FORMAT = 1
 PLAN_FILE, SAMPLES_FILE, UNMATCHED_FILE = "plan.json", "samples.parquet", "unmatched.json"
-NATIVE_STEP_M = 60.0
-"""The corner of a native window lies on pixels of all three sizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +142,8 @@ def plan_corpus(
     series
         One sample a place, with all dates of the period, each sensor with its own.
     native
-        Bands of 10, 20 and 60 m each in its own pixels, in place of all at `resolution`.
+        Bands of 10, 20 and 60 m each in its own pixels, in place of all at `resolution`. Windows must then begin at
+        multiples of 60 m: `snap_m=60` where they are made; of `ds.cover`, a stride that is a multiple of 6 pixels.
     samples_per_shard
         How many samples one file holds: what is read at once, and lost when a build is stopped.
     dates

@@ -18,11 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deepsentinel.errors import InputError, SourceError
 from deepsentinel.files import TEMPORARY_PREFIX, atomic_path, write_bytes
 from deepsentinel.progress import progress as bar
 
+from .chunks import Chunks
+from .layout import shard_path
 from .remote import is_url, open_remote
+from .table import arrow_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -90,12 +95,14 @@ def publish(
     then those files go whose folders the new corpus has too, and those that the other one's manifest lists.
     `storage_options` are those of `open_corpus`: credentials, region, endpoint; without them the environment tells.
 
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> for name in ("zarr.json", "samples.parquet"):
-    ...     write_bytes(folder / "a.zarr" / name, b"..")
-    >>> publish(folder / "a.zarr", folder / "b.zarr").sent, publish(folder / "a.zarr", folder / "b.zarr").sent
-    (2, 0)
+    >>> import tempfile, geopandas as gpd, deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> points = gpd.GeoDataFrame(geometry=[src.area.geometry.centroid], crs="EPSG:4326")
+    >>> plan = ds.plan_corpus(points, src, start="2018-06-01", end="2018-06-30", size_px=64)
+    >>> path = tempfile.mkdtemp()
+    >>> report = ds.build_corpus(plan, path + "/a.zarr", progress=False)
+    >>> publish(path + "/a.zarr", path + "/b.zarr", progress=False).sent > 5  # or "s3://bucket/b.zarr"
+    True
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise InputError(f"threads={threads!r} is not a number of threads; give 1 or more.")
@@ -167,7 +174,23 @@ def _folder_of(corpus: Any) -> Path:
         )
     if hasattr(corpus, "data_vars"):
         _check_whole(corpus, folder)
+    _check_shards(folder)
     return folder
+
+
+def _check_shards(folder: Path) -> None:
+    """What is not there reads as no data, so whoever gets the copy would not know."""
+    store = Chunks(folder)
+    built = np.asarray(arrow_table(store)["status"].to_pylist()) == "ok"
+    for shard in range(store.layout.shards):
+        members = store.layout.members(shard)
+        for spec in store.layout.arrays:
+            path = shard_path(folder, spec, shard)
+            if built[members.start : members.stop].any() and not path.is_file():
+                raise InputError(
+                    f"{path} is missing, and samples {members[0]} to {members[-1]} were built. Run build_corpus again"
+                    " with the same plan and labels and retry_failed=True, which does what is missing, then publish."
+                )
 
 
 def _check_whole(corpus: xr.Dataset, folder: Path) -> None:

@@ -216,7 +216,9 @@ def _put(
 
 def _told_of_series(read: Read, problems: list[Exception], row: Any) -> None:
     count = sum(len(row[name] or []) for name in ("s1_ids", "s2_ids") if name in row.index)
-    read.told |= shares(read.arrays)
+    # Of its own dates: what pads a short series to the longest is not ground without data.
+    steps = {sensor: len(row[f"{sensor}_ids"] or []) for sensor in ("s1", "s2") if f"{sensor}_ids" in row.index}
+    read.told |= shares({name: values[: steps.get(_sensor(name), 0)] for name, values in read.arrays.items()})
     empty = [name for name in ("valid_s1", "valid_s2") if read.told[name] == 0]
     if empty:
         error = problems[0] if problems else ReadError("None of its scenes holds a pixel of this window.")
@@ -224,6 +226,11 @@ def _told_of_series(read: Read, problems: list[Exception], row: Any) -> None:
         return
     if problems:
         read.told["reason"] = f"{len(problems)} of {count} scenes are missing, the first: {plain(problems[0])}"
+
+
+def _sensor(name: str) -> str:
+    """The sensor of an array, s1 or s2."""
+    return "s1" if name.split("_")[0] in ("s1", "angle") else "s2"
 
 
 def plain(error: BaseException) -> str:

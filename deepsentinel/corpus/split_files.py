@@ -32,6 +32,9 @@ def save_splits(path: str | Path, parts: Sequence[xr.Dataset]) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    given: Any = path
+    if not isinstance(given, str | Path):
+        raise InputError("save_splits takes the path first: save_splits('splits.parquet', [train, val, test]).")
     notes = [_note(part) for part in parts]
     rows: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for part, note in zip(parts, notes, strict=True):
@@ -70,6 +73,8 @@ def load_splits(corpus: xr.Dataset, path: str | Path) -> tuple[xr.Dataset, ...]:
         )
     position = {int(sample): at for at, sample in enumerate(np.asarray(corpus["sample"]))}
     named: dict[str, list[int]] = {note["name"]: [] for note in story["splits"]}
+    if len(position) < corpus.sizes["sample"]:
+        raise InputError("This Dataset has some samples more than once; give what open_corpus returns.")
     for sample, split in zip(table["sample"].to_pylist(), table["split"].to_pylist(), strict=True):
         if sample not in position:
             raise InputError(f"{source} names sample {sample}, which is not in this corpus; open the whole corpus.")

@@ -241,6 +241,7 @@ def _countries(corpus: xr.Dataset) -> np.ndarray:
 def _too_near(ground: Ground, number: np.ndarray, unit: np.ndarray, wanted: np.ndarray, buffer_m: float) -> np.ndarray:
     """Which units have to go so that no two splits are nearer than the buffer: the fewest."""
     gone = np.zeros(int(unit.max()) + 1, bool)
+    for_good = gone.copy()
     found: dict[tuple[int, int], np.ndarray] = {}
     for one, two in combinations(range(len(wanted) + 1), 2):
         left, right = np.flatnonzero(number == one), np.flatnonzero(number == two)
@@ -248,11 +249,12 @@ def _too_near(ground: Ground, number: np.ndarray, unit: np.ndarray, wanted: np.n
         for pairs in conflicts(ground, left, right, buffer_m):
             if count > MOST_PAIRS:
                 # Too many to weigh up one against the other: the side goes whole that is seen less of.
-                gone[unit[pairs[:, int(len(left) > len(right))]]] = True
+                for_good[unit[pairs[:, int(len(left) > len(right))]]] = True
                 continue
             parts.append(np.unique(unit[pairs], axis=0))
             count += len(parts[-1])
         found[one, two] = np.unique(np.concatenate(parts), axis=0)
+    gone |= for_good
     # The splits with most to settle first; what went there settles some of the rest.
     size = np.bincount(unit, minlength=len(gone))
     split_of = np.zeros(len(gone), "int64")
@@ -261,7 +263,7 @@ def _too_near(ground: Ground, number: np.ndarray, unit: np.ndarray, wanted: np.n
         left_over = pairs[~gone[pairs].any(axis=1)]
         if len(left_over):
             gone[_fairest(left_over, split_of, np.where(gone, 0, size), wanted)] = True
-    return _back(gone, list(found.values()))
+    return _back(gone, list(found.values()), for_good)
 
 
 def _fairest(pairs: np.ndarray, split_of: np.ndarray, size: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -295,13 +297,13 @@ def _fairest(pairs: np.ndarray, split_of: np.ndarray, size: np.ndarray, wanted: 
     )
 
 
-def _back(gone: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
-    """Without those that went for the sake of others that went too."""
+def _back(gone: np.ndarray, pairs: list[np.ndarray], for_good: np.ndarray) -> np.ndarray:
+    """Without those that went for the sake of others that went too; whom `for_good` went is not in the pairs."""
     gone = gone.copy()
     both = np.concatenate(pairs + [pair[:, ::-1] for pair in pairs]) if pairs else np.zeros((0, 2), "int64")
     both = both[gone[both[:, 0]]]
     # Whoever is too near to someone who stays has to stay away; the others are looked at one by one.
-    needed = np.zeros(len(gone), bool)
+    needed = for_good.copy()
     needed[both[~gone[both[:, 1]], 0]] = True
     both = both[np.argsort(both[:, 0], kind="stable")]
     for one in np.flatnonzero(gone & ~needed):
@@ -360,10 +362,11 @@ def _parts(
     }
     empty = [name for name, count in zip(names, counts, strict=True) if not count]
     if empty:
-        why = (
-            f"{told['dropped']} of {len(good)} samples lie nearer than {buffer_m:g} m to another split. Give a smaller"
-        )
-        why += " buffer_m=, fewer fractions= or more ground."
+        near = f"nearer than {buffer_m:g} m to another split"
+        why = f"{told['dropped']} of {len(good)} samples lie {near}"
+        if not told["dropped"]:
+            why = f"what was meant for it lies {near} and went there"
+        why += ". Give a smaller buffer_m=, fewer fractions= or more ground."
         if by == "time":
             why = f"{told['dropped']} of {len(good)} samples lie across a cut or in the gap after it, and the others"
             why += " elsewhere. Give other cuts= or a smaller gap_days=."

@@ -41,11 +41,15 @@ def open_corpus(
     samples lies as coordinates on `sample`; of a corpus that is being built, what is not there yet has the status
     "planned" and reads as no data. `chunks=` puts it on dask. The attributes tell the corpus's story.
 
-    ```python
-    corpus = ds.open_corpus("corpus.zarr")
-    corpus.s2.isel(sample=17).sel(s2_band="B08").plot()
-    clear = corpus.isel(sample=np.flatnonzero(corpus.clear > 0.9))
-    ```
+    >>> import tempfile, geopandas as gpd, deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> points = gpd.GeoDataFrame(geometry=[src.area.geometry.centroid], crs="EPSG:4326")
+    >>> plan = ds.plan_corpus(points, src, start="2018-06-01", end="2018-06-30", size_px=64)
+    >>> path = tempfile.mkdtemp() + "/corpus.zarr"
+    >>> report = ds.build_corpus(plan, path, progress=False)
+    >>> corpus = open_corpus(path)
+    >>> dict(corpus.s1.sizes), corpus.sel(s2_band="B08").s2.dims
+    ({'sample': 1, 's1_band': 2, 'y': 64, 'x': 64}, ('sample', 'y', 'x'))
     """
     store = Chunks(path, storage_options)
     if is_url(path):

@@ -25,6 +25,8 @@ from deepsentinel.grids import crs_of, grid_of, same_crs, transformer
 WINDOW_COLUMNS = ("crs", "x0", "y0", "size_px", "resolution")
 # The edges of a window are curves in degrees.
 EDGE_POINTS = 4
+NATIVE_STEP_M = 60.0
+"""The corner of a native window lies on pixels of all three sizes."""
 
 
 def windows(
@@ -33,6 +35,7 @@ def windows(
     stride: int | None = None,
     *,
     only_labelled: Any = None,
+    snap_m: float | None = None,
 ) -> gpd.GeoDataFrame:
     """The windows of a lattice that lie wholly within a tile, row by row from its upper left corner.
 
@@ -46,6 +49,8 @@ def windows(
         Pixels from one window to the next; None: side by side.
     only_labelled
         Labels (a GeoDataFrame with a CRS): windows that none of them reaches are left out.
+    snap_m
+        Windows begin at multiples of so many metres; 60 for `native=True`. The stride must be a multiple of it, too.
 
     >>> tile = GeoBox((100, 90), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32631")
     >>> table = windows(tile, 40)
@@ -63,9 +68,10 @@ def windows(
         rows, columns = (int(length) for length in grid.shape)
         if min(rows, columns) < size_px:
             raise InputError(f"A tile of {rows} x {columns} pixels has no room for a window of {size_px}.")
-        down, across = (np.arange(0, length - size_px + 1, step) for length in (rows, columns))
-        top, left = (found.ravel() for found in np.meshgrid(down, across, indexing="ij"))
         a = grid.affine
+        first = (0, 0) if snap_m is None else _first_snapped(a, step, snap_m)
+        down, across = (np.arange(at, n - size_px + 1, step) for at, n in zip(first, (rows, columns), strict=True))
+        top, left = (found.ravel() for found in np.meshgrid(down, across, indexing="ij"))
         parts.append(
             window_table(_name(grid), a.c + a.a * left, a.f + a.e * top, size_px=int(size_px), resolution=abs(a.a))
         )
@@ -73,8 +79,24 @@ def windows(
     return table if only_labelled is None else _labelled(table, only_labelled)
 
 
-def parcel_windows(labels: gpd.GeoDataFrame, size_px: int, *, resolution: float = 10) -> gpd.GeoDataFrame:
+def _first_snapped(a: Affine, step: int, snap_m: float) -> tuple[int, int]:
+    """The first row and column of a grid that lie at a multiple of `snap_m`."""
+    check_resolution(snap_m)
+    found = ((a.f % snap_m) / -a.e, (-a.c % snap_m) / a.a)
+    if any(at != int(at) for at in (*found, snap_m / a.a)) or (step * a.a) % snap_m:
+        raise InputError(
+            f"snap_m={snap_m:g}: a grid of pixels of {a.a:g} m that begins at ({a.c:g}, {a.f:g}) has no windows at"
+            f" multiples of it {step} pixels apart. Give a stride= that is a multiple of {snap_m:g} m."
+        )
+    return int(found[0]), int(found[1])
+
+
+def parcel_windows(
+    labels: gpd.GeoDataFrame, size_px: int, *, resolution: float = 10, snap_m: float | None = None
+) -> gpd.GeoDataFrame:
     """One window a parcel, its middle that of the box around the parcel, as `ds.parcel_window` lays it.
+
+    With `snap_m` the window begins at the nearest multiple of so many metres; 60 for `native=True`.
 
     The index is that of the labels, so that `place` in the samples tells the row of the parcel. Give the same labels to
     `build_corpus` as `{"parcels": {"labels": labels, "alone": True}}`, and each mask holds its own parcel alone.
@@ -84,7 +106,10 @@ def parcel_windows(labels: gpd.GeoDataFrame, size_px: int, *, resolution: float 
     [['EPSG:32631', 16]]
     """
     check_size(size_px)
-    check_resolution(resolution)
+    step = resolution if snap_m is None else snap_m
+    for one in (resolution, step):
+        check_resolution(one)
+    half = size_px * (resolution / step) / 2
     if not isinstance(labels, gpd.GeoDataFrame) or labels.crs is None:
         raise InputError("Parcels are a GeoDataFrame with a CRS, such as ds.read_labels gives.")
     shapes = np.asarray(labels.geometry.array, dtype=object)
@@ -102,9 +127,9 @@ def parcel_windows(labels: gpd.GeoDataFrame, size_px: int, *, resolution: float 
         if not same_crs(crs, str(name)):
             there = shapely.transform(there, transformer(crs, str(name)).transform, interleaved=False)
         left, bottom, right, top = shapely.bounds(there).T
-        x0[mine] = resolution * np.floor((left + right) / 2 / resolution - size_px / 2 + 0.5)
+        x0[mine] = step * np.floor((left + right) / 2 / step - half + 0.5)
         # Rows run downwards, so that what is rounded is the row, as in `parcel_window`.
-        y0[mine] = -resolution * np.floor(-(bottom + top) / 2 / resolution - size_px / 2 + 0.5)
+        y0[mine] = -step * np.floor(-(bottom + top) / 2 / step - half + 0.5)
     table = window_table(names, x0, y0, size_px=int(size_px), resolution=float(resolution))
     return table.set_index(labels.index)
 

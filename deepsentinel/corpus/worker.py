@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import pickle
 import threading
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +19,14 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from deepsentinel.errors import DeepSentinelError, DeepSentinelWarning, SourceError
+from deepsentinel.errors import DeepSentinelError, ReadError, SourceError
 
 from .layout import ArraySpec, Layout, shard_path
 from .masking import CELL_PX, Mask, cell_grid, made, sample_grid
+from .quiet import quietly
 from .reader import Read, plain, read_rows
 from .samples import read_samples, write_samples
-from .shards import encode, read_raw, write_shard
+from .shards import CHECKSUM_BYTES, checksum, encode, read_raw, write_shard
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -84,6 +83,10 @@ class Done:
     shard: int
     ok: int
     failed: int
+    made: int
+    """How many of them were made now."""
+    lost: int
+    """How many of those failed."""
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What would have been warned of."""
@@ -92,42 +95,49 @@ class Done:
 # What this process remembers of the build it works on.
 _lock = threading.Lock()
 _sources: dict[str, dict[str, Source]] = {}
+_own: set[str] = set()
 _tables: dict[tuple[str, str], gpd.GeoDataFrame] = {}
 _cells: OrderedDict[tuple[Any, ...], Future[dict[str, np.ndarray] | None]] = OrderedDict()
 _sizes: dict[tuple[Any, ...], int] = {}
-_quiet: dict[str, Any] = {"users": 0}
 
 
 def remember(token: str, sources: Mapping[str, Source]) -> None:
     """The driver's own sources serve the threads of its own process, with all that they have found already."""
     with _lock:
         _sources[token] = dict(sources)
+        _own.add(token)
 
 
 def forget(token: str) -> None:
     """Let go of what belongs to a build."""
     with _lock:
-        _sources.pop(token, None)
-        for known in (_tables, _cells, _sizes):
-            for key in [key for key in known if key[0] == token]:
-                known.pop(key)
+        _own.discard(token)
+        _forget(token)
+
+
+def _forget(token: str) -> None:
+    _sources.pop(token, None)
+    for known in (_tables, _cells, _sizes):
+        for key in [key for key in known if key[0] == token]:
+            known.pop(key)
 
 
 def build_shard(task: Task) -> Done:
     """Make one shard and commit it."""
     job = task.job
     sources = _sources_of(job)
-    with _quietly() as notes:
-        kept = _kept(task) if task.retry else {}
+    with quietly() as notes:
+        held = _held(task) if task.retry else {}
+        # A series with gaps is good, but is tried again.
+        kept = {at for at, (row, _) in held.items() if pd.isna(row["reason"])}
         rows = task.rows
         todo = [position for position in range(len(rows)) if position not in kept]
         chunks: dict[str, list[bytes | None]] = {spec.name: [None] * len(rows) for spec in job.layout.arrays}
         table = rows.copy()
-        if kept:
-            _copy(task, kept, chunks, table)
         reasons: list[str] = []
         pixels = [spec for spec in job.layout.arrays if spec.name not in _mask_names(job)]
         part = rows.iloc[todo]
+        old = {at: _restored(held[at], chunks, at) for at in kept}
         facts: dict[int, dict[str, Any]] = {}
         lost: list[Exception] = []
         for read in read_rows(part, sources, job.settings, pixels, job.threads):
@@ -140,6 +150,9 @@ def build_shard(task: Task) -> Done:
                     chunks[spec.name][at] = encode(read.arrays[spec.name], spec)
                 facts[at] = {"status": "ok", "reason": read.told.pop("reason", None), **read.told}
             except (DeepSentinelError, OSError) as error:
+                if at in held:  # what is there is more than nothing
+                    old[at] = _restored(held[at], chunks, at)
+                    continue
                 for spec in job.layout.arrays:
                     chunks[spec.name][at] = None
                 facts[at] = {"status": "failed", "reason": plain(error)}
@@ -147,11 +160,12 @@ def build_shard(task: Task) -> Done:
                 lost.append(error)
         if lost and len(lost) == len(rows):
             _check_alive(task, sources, lost[0])
+        _fill(table, old)
         _fill(table, facts)
         _write(task, chunks, table)
         said = tuple(dict.fromkeys(notes))
     failed = int((table["status"] == "failed").sum())
-    return Done(task.shard, len(table) - failed, failed, tuple(dict.fromkeys(reasons)), said)
+    return Done(task.shard, len(table) - failed, failed, len(todo), len(lost), tuple(dict.fromkeys(reasons)), said)
 
 
 def part_path(store: str | Path, shard: int) -> Path:
@@ -200,20 +214,34 @@ def unwritable(store: str | Path, error: OSError) -> SourceError:
 # -- a shard that is there already -------------------------------------------------------------------------------------
 
 
-def _kept(task: Task) -> dict[int, Any]:
-    """Positions of the samples that are good, with their rows."""
+def _held(task: Task) -> dict[int, tuple[Any, dict[str, bytes]]]:
+    """Positions of the samples that are there and whole: the row of each, and its bytes by array."""
     part = read_samples(part_path(task.job.store, task.shard))
-    good = (part["status"] == "ok") & part["reason"].isna()
-    return {int(at): part.iloc[int(at)] for at in np.flatnonzero(good)}
-
-
-def _copy(task: Task, kept: Mapping[int, Any], chunks: dict[str, list[bytes | None]], table: gpd.GeoDataFrame) -> None:
+    found: dict[int, tuple[Any, dict[str, bytes]]] = {
+        int(at): (part.iloc[int(at)], {}) for at in np.flatnonzero(part["status"] == "ok")
+    }
     for spec in task.job.layout.arrays:
-        path = shard_path(task.job.store, spec, task.shard)
-        raw = read_raw(path, task.job.layout.samples_per_shard) if path.is_file() else []
-        for at in kept:
-            chunks[spec.name][at] = raw[at]
-    _fill(table, {at: {name: row[name] for name in table.columns if name != "geometry"} for at, row in kept.items()})
+        try:
+            raw = read_raw(shard_path(task.job.store, spec, task.shard), task.job.layout.samples_per_shard)
+        except (FileNotFoundError, ReadError):
+            return {}
+        for at in list(found):
+            data = raw[at]
+            if data is None or checksum(data[:-CHECKSUM_BYTES]) != data[-CHECKSUM_BYTES:]:
+                del found[at]
+            else:
+                found[at][1][spec.name] = data
+    return found
+
+
+def _restored(
+    held: tuple[Any, Mapping[str, bytes]], chunks: Mapping[str, list[bytes | None]], at: int
+) -> dict[str, Any]:
+    """A sample as it was: its bytes put back, and what the table said of it."""
+    row, data = held
+    for name, each in data.items():
+        chunks[name][at] = each
+    return {name: row[name] for name in row.index if name != "geometry"}
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -222,6 +250,9 @@ def _copy(task: Task, kept: Mapping[int, Any], chunks: dict[str, list[bytes | No
 def _sources_of(job: Job) -> dict[str, Source]:
     with _lock:
         if job.token not in _sources:
+            # Nobody tells the worker of a pool that a build is over; the one before this may still be going on.
+            for old in [token for token in _sources if token not in _own][:-1]:
+                _forget(old)
             _sources[job.token] = {source.name: source for source in pickle.loads(job.sources)}
         return _sources[job.token]
 
@@ -354,31 +385,3 @@ def _cell(
             _cells.pop(oldest)
             _sizes.pop(oldest)
     return found
-
-
-@contextmanager
-def _quietly() -> Iterator[list[str]]:
-    """What our own parts would warn of, collected: a thousand samples would say the same thing a thousand times.
-
-    Python's filters are the process's and not the thread's, so the first shard sets them aside and the last one puts
-    them back.
-    """
-    with _lock:
-        if not _quiet["users"]:
-            _quiet["catch"] = warnings.catch_warnings(record=True)
-            _quiet["heard"] = _quiet["catch"].__enter__()
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("always", DeepSentinelWarning)
-        _quiet["users"] += 1
-        heard = _quiet["heard"]
-    notes: list[str] = []
-    start = len(heard)
-    try:
-        yield notes
-    finally:
-        with _lock:
-            notes += [str(one.message) for one in heard[start:]]
-            _quiet["users"] -= 1
-            if not _quiet["users"]:
-                _quiet.pop("catch").__exit__(None, None, None)
-                _quiet.pop("heard")

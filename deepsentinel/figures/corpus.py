@@ -70,18 +70,42 @@ def describe(
     numbers, and the figures `overview.png`, `examples.png` and, where `splits` are given, `splits.png`. Pixels are
     counted of at most `max_samples` samples, drawn with `seed`; None counts all. `ds.show(card)` draws it.
 
-    ```python
-    card = ds.describe(corpus, "card", splits=ds.split(corpus))
-    ```
+    >>> import tempfile, geopandas as gpd, deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> points = gpd.GeoDataFrame(geometry=[src.area.geometry.centroid], crs="EPSG:4326")
+    >>> plan = ds.plan_corpus(points, src, start="2018-06-01", end="2018-06-30", size_px=64)
+    >>> path = tempfile.mkdtemp() + "/corpus.zarr"
+    >>> report = ds.build_corpus(plan, path, progress=False)
+    >>> describe(ds.open_corpus(path), progress=False).facts["samples"]
+    1
     """
+    folder = None if out is None else _free(Path(out).expanduser())
     card = corpus_card(corpus, splits=splits, max_samples=max_samples, seed=seed, progress=progress)
     legends = [Legend.from_attrs(corpus[name + CLASS_MAP].attrs) for name in label_names(corpus)]
     whose = credits.credit_of_legends([legend for legend in legends if legend is not None])
     if whose and IMAGINARY not in str(card.facts.get("credits")):
         card.facts["credits"] = "; ".join(filter(None, (str(card.facts.get("credits") or ""), whose)))
-    if out is not None:
-        _save(card, corpus, splits, Path(out).expanduser())
+    if folder is not None:
+        _save(card, corpus, splits, folder)
     return card
+
+
+def _free(folder: Path) -> Path:
+    """The folder, if a card may be written there: nobody else's page is replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a card is a folder. Name a new one.")
+    for name in ("card.json", "README.md"):
+        if (folder / name).exists() and not _is_card(folder / "card.json"):
+            raise InputError(f"{folder} holds a {name} that is not a card's; name a new folder, such as {folder}/card.")
+    return folder
+
+
+def _is_card(path: Path) -> bool:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and {"facts", "channels", "counted"}.issubset(told)
 
 
 def _save(card: CorpusCard, corpus: xr.Dataset, splits: Sequence[xr.Dataset] | None, folder: Path) -> None:
@@ -89,8 +113,6 @@ def _save(card: CorpusCard, corpus: xr.Dataset, splits: Sequence[xr.Dataset] | N
 
     from .patches import STYLE_GROUPS
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; a card is a folder. Name a new one.")
     # As `show` does: nobody's own style.
     style = {key: value for key, value in matplotlib.rcParamsDefault.items() if key.split(".")[0] in STYLE_GROUPS}
     with matplotlib.rc_context(style):

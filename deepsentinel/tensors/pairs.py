@@ -54,7 +54,7 @@ class TripletDataset(_Drawn):
 
     Each item is {"anchor": .., "neighbour": .., "distant": ..}, dicts as `PatchDataset` gives them, and every sample
     that has a neighbour and something far away is an anchor once an epoch. Distances are those between centres; another
-    date of the same place is a neighbour too.
+    date of the same place is a neighbour too, its twin from another source (the same `id`) is none.
 
     ```python
     data = TripletDataset(corpus, near_m=3_000, far_m=50_000, seed=0)
@@ -76,7 +76,12 @@ class TripletDataset(_Drawn):
         self._tree = cKDTree(self._points)
         if len(self._points) < 3:
             raise NothingFoundError("Three samples at least make a triplet.")
-        has_near = self._tree.query(self._points, k=2)[0][:, 1] <= self._near
+        # Twins show the same place on the same date, and of what has no id each is by itself.
+        ids = self.data.ids
+        self._same = np.arange(len(self._points)) if ids is None else np.unique(ids.astype(str), return_inverse=True)[1]
+        most = int(np.bincount(self._same).max()) + 1
+        away, who = self._tree.query(self._points, k=min(most, len(self._points)))
+        has_near = ((away <= self._near) & (self._same[who] != self._same[:, None])).any(axis=1)
         # What is furthest from a point is nearest to the point on the other side of the Earth.
         furthest = self._points[self._tree.query(-self._points)[1]]
         has_far = np.linalg.norm(self._points - furthest, axis=1) > self._far
@@ -101,8 +106,8 @@ class TripletDataset(_Drawn):
         anchor = int(self.anchors[index])
         rng = self._rng(int(self.data.samples[anchor]))
         point = self._points[anchor]
-        near = np.array(sorted(set(self._tree.query_ball_point(point, self._near)) - {anchor}))
-        return anchor, int(rng.choice(near)), self._distant(point, rng)
+        near = np.array(sorted(self._tree.query_ball_point(point, self._near)))
+        return anchor, int(rng.choice(near[self._same[near] != self._same[anchor]])), self._distant(point, rng)
 
     def _distant(self, point: np.ndarray, rng: np.random.Generator) -> int:
         for other in rng.integers(0, len(self._points), DRAWS):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from deepsentinel.bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS
 from deepsentinel.corpus.layout import ArraySpec
+from deepsentinel.corpus.patches import is_label, refuse_mixed
 from deepsentinel.corpus.store import chunks_of
 from deepsentinel.errors import InputError, NothingFoundError, warn
 
@@ -52,6 +53,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         if fill is not None and values == "raw":
             raise InputError("fill= is for values='physical'; raw integers keep the number that stands for no data.")
         self.chunks = chunks_of(corpus)
+        refuse_mixed(corpus, self.chunks)
         self.values, self.fill = values, fill
         self.labels = _named(labels, "labels")
         self._pixels = _chosen(self.chunks.layout.arrays, self.chunks.layout.coords, bands)
@@ -182,9 +184,10 @@ def stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _unit(name: str) -> tuple[float, int] | None:
     """What one of the integers stands for, and the integer that stands for nothing."""
-    if name.startswith("s2"):
-        return 1 / REFLECTANCE_SCALE, 0
-    return (0.01, -32768) if name in ("s1", "angle") else None
+    if name in ("s1", "angle"):
+        return 0.01, -32768
+    # All the others are of Sentinel-2, at one resolution or at each band's own.
+    return None if is_label(name) or name == "scl" else (1 / REFLECTANCE_SCALE, 0)
 
 
 def _physical(values: torch.Tensor, scale: float, nodata: int, fill: float | None) -> torch.Tensor:
@@ -225,7 +228,7 @@ def _chosen(
     held: dict[str, list[str]] = {}
     for spec in arrays:
         axis = next((dim for dim in spec.dims if "band" in dim), None)
-        if axis is not None and spec.name[:2] in ("s1", "s2"):
+        if axis is not None and not is_label(spec.name):
             held[spec.name] = [str(name) for name in coords[axis]]
     known = [name for names in held.values() for name in names]
     if wanted is not None:

@@ -45,7 +45,7 @@ class CorpusSampler(Sampler[int]):
             raise InputError(f"order={order!r} is not known; {', '.join(ORDERS)} are.")
         if not 0 <= rank < replicas or mixed < 1:
             raise InputError(f"rank={rank} of replicas={replicas}, mixed={mixed}: rank counts from 0, mixed from 1.")
-        self.count = len(dataset)
+        self.dataset, self.count = dataset, len(dataset)
         self.seed, self.epoch, self.order, self.mixed = seed, epoch, order, mixed
         self.rank, self.replicas = rank, replicas
         if order == "shards":
@@ -54,8 +54,10 @@ class CorpusSampler(Sampler[int]):
             self._shards = np.asarray(dataset.samples) // dataset.chunks.layout.samples_per_shard
 
     def set_epoch(self, epoch: int) -> None:
-        """From here on the order is that of another epoch."""
+        """From here on the order is that of another epoch, and what a dataset of triplets or views draws too."""
         self.epoch = epoch
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
         return self.count if self.replicas == 1 else self.count // self.replicas
@@ -97,6 +99,8 @@ def loader(
         for batch in batches: ...
     ```
     """
+    if "num_workers" in options:
+        raise TypeError("loader() has no option 'num_workers'; it is called workers=.")
     drawn = sampler or CorpusSampler(dataset, seed, epoch, order=order)
     batches = BatchSampler(drawn, batch_size, drop_last)
     chunks = getattr(dataset, "chunks", None)

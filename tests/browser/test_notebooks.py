@@ -115,7 +115,7 @@ def test_it_runs_in_a_browser_and_asks_nobody_outside(notebook: str, lab: str, c
             pictures: code.flatMap(cell => cell.outputs)
               .filter(o => o.data && (o.data['image/png'] || o.data['image/jpeg'])).length,
           }}"""
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 240
         while True:
             state = page.evaluate(cells)
             if state["errors"] or state["done"] == state["code"] or time.monotonic() > deadline:

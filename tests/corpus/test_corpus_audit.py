@@ -58,6 +58,15 @@ def test_it_agrees_with_the_ellipsoid_far_away() -> None:
     assert found == pytest.approx(Geod(ellps="WGS84").inv(10, 50, -120, -35)[2], rel=0.005)
 
 
+@pytest.mark.parametrize("degrees", [0.1, 1, 5, 20])
+def test_the_distance_that_is_told_is_the_buffer_that_is_kept(degrees: float) -> None:
+    two = corpus_at([10.0, 10.0 + degrees], [50.0, 50.0])
+    parts = [two.isel(sample=[0]), two.isel(sample=[1])]
+    closest = audit_splits(parts, 0).closest_m
+    assert audit_splits(parts, closest - 0.5).ok
+    assert not audit_splits(parts, closest + 0.5, leaks="report").ok
+
+
 @pytest.mark.parametrize("buffer_m", [0, 2560, 5000])
 def test_what_split_makes_passes(buffer_m: float) -> None:
     report = audit_splits(split(lattice(25, 25, dates=2, twins=2), buffer_m=buffer_m))

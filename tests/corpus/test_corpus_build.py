@@ -154,6 +154,37 @@ def test_a_parcel_alone_in_its_window(src: Any, tmp_path: Path) -> None:
             np.testing.assert_array_equal(corpus["parcel_class_map"].values[number], lone)
 
 
+def test_a_parcel_alone_where_the_index_repeats(src: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeepSentinelWarning)
+        labels = ds.read_labels(src.labels["parcels_2018"])
+        # As pd.concat leaves it.
+        labels = labels.iloc[[5, 6, 7, 8, 60, 61, 62, 63]].set_axis([0, 1, 2, 3, 0, 1, 2, 3])
+        plan = quiet_plan(parcel_windows(labels, 16), src, bands=["B04"])
+        quiet_build(plan, tmp_path / "c.zarr", {"parcel": {"labels": labels, "alone": True, "layers": "class_map"}})
+        corpus = open_corpus(tmp_path / "c.zarr")
+        assert "parcel_conflict" not in corpus
+        assert (plan.samples["place"] > 3).any()
+        for number, place in enumerate(plan.samples["place"]):
+            lone = ds.parcel_window(labels.iloc[[place]], 16)["class_map"].values
+            np.testing.assert_array_equal(corpus["parcel_class_map"].values[number], lone)
+    with pytest.warns(DeepSentinelWarning, match="places have no label of their own"):
+        build_corpus(plan, tmp_path / "d.zarr", {"parcel": {"labels": labels.iloc[:2], "alone": True}}, progress=False)
+
+
+def test_a_function_that_raises_spoils_its_own_sample(plan: Plan, tmp_path: Path) -> None:
+    bad = plan.samples["s2_id"].value_counts().index[-1]
+
+    def dark(patch: Any) -> Any:
+        if patch.attrs["s2_id"] == bad:
+            raise ValueError("no such field")
+        return patch["B08"].values < 1500
+
+    report = quiet_build(plan, tmp_path / "c.zarr", {"dark": dark})
+    assert report.failed == (plan.samples["s2_id"] == bad).sum() > 0
+    assert list(report.reasons) == ["The function of labels 'dark' failed: ValueError: no such field"]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_two_builds_are_identical_to_the_byte(src: Any, plan: Plan, built: Path, tmp_path: Path, threads: int) -> None:
     quiet_build(plan, tmp_path / "c.zarr", masks_of(src), threads=threads)
@@ -222,7 +253,8 @@ def test_a_bad_scene_spoils_its_own_samples_and_is_made_good_later(
         plain = BreakingSource.resolve
         patched.setattr(BreakingSource, "resolve", lambda self, *a: asked.append(a[1]["id"]) or plain(self, *a))
         report = quiet_build(plan, folder, masks_of(src), retry_failed=True)
-    assert (report.built, report.failed) == (report.built, 0)
+    assert (report.built, report.failed) == (hit.sum(), 0)
+    assert bad in asked
     assert set(asked) <= set(plan.samples.loc[hit, ["s1_id", "s2_id"]].to_numpy().ravel())
     assert digest(folder) == digest(built)
 

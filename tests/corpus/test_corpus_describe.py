@@ -117,6 +117,18 @@ def test_the_card_is_written_as_a_page_with_figures_and_as_numbers(corpus: xr.Da
     assert "Imaginary demo world" in page
 
 
+@pytest.mark.parametrize("name", ["README.md", "card.json"])
+def test_a_card_replaces_a_card_and_nothing_else(corpus: xr.Dataset, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("my thesis")
+    with pytest.raises(InputError, match=f"holds a {name} that is not a card's"):
+        describe(corpus, tmp_path, progress=False)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "my thesis")]
+    (tmp_path / name).unlink()
+    for samples in (4, 5):
+        describe(corpus, tmp_path, max_samples=samples, progress=False)
+        assert f"counted over {samples} of 12" in (tmp_path / "README.md").read_text()
+
+
 def test_a_corpus_is_drawn_with_all_it_says(corpus: xr.Dataset) -> None:
     words = texts(corpus_figure(corpus))
     for text in (

@@ -12,6 +12,7 @@ import pytest
 from build_kit import digest, masks_of, points_in, quiet_build, quiet_plan
 
 import deepsentinel as ds
+from deepsentinel.corpus import worker
 from deepsentinel.corpus.plan import Plan
 from deepsentinel.errors import InputError
 from deepsentinel.sources.demo import DemoSource
@@ -58,6 +59,20 @@ def test_processes_build_the_same(src: Any, plan: Plan, built: Path, tmp_path: P
         report = quiet_build(plan, tmp_path / "c.zarr", masks_of(src), executor=pool)
     assert report.failed == 0
     assert digest(tmp_path / "c.zarr") == digest(built)
+
+
+def held() -> tuple[int, int]:
+    return len(worker._sources), len(worker._tables)
+
+
+def test_a_pool_that_builds_again_and_again_forgets(src: Any, plan: Plan, tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = []
+        for number in range(4):
+            part = quiet_plan(points_in(src, 2, seed=number), src, bands=["B04"])
+            quiet_build(part, tmp_path / f"{number}.zarr", {"corine": src.labels["corine"]}, executor=pool)
+            found.append(pool.submit(held).result())
+    assert found == [(1, 1), (2, 2), (2, 2), (2, 2)]
 
 
 def test_what_is_no_executor_is_refused(plan: Plan, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_after_a_stop_it_goes_on_and_ends_the_same(
 def test_a_selection_goes_out_alone_and_another_corpus_does_not_mix(corpus: xr.Dataset, tmp_path: Path) -> None:
     target = corpus_to_geotiffs(corpus.isel(sample=[1, 4]), tmp_path / "out", progress=False)
     assert [path.name[:7] for path in (target / "s2").glob("*.tif")] == ["0000001"]
-    with pytest.raises(InputError, match="another corpus, or another kind"):
+    with pytest.raises(InputError, match="another corpus, split or set of labels, or another kind"):
         corpus_to_stac(corpus, target)
     with pytest.raises(InputError, match="another corpus"):
         corpus_to_geotiffs(corpus.assign_attrs(title="Another"), target)
@@ -200,3 +200,38 @@ def test_a_selection_goes_out_alone_and_another_corpus_does_not_mix(corpus: xr.D
         corpus_to_stac(xr.Dataset(), tmp_path / "none")
     with pytest.raises(InputError, match="threads"):
         corpus_to_stac(corpus, tmp_path / "none", threads=0)
+
+
+def test_splits_sets_of_labels_and_joined_corpora_do_not_mix(corpus: xr.Dataset, tmp_path: Path) -> None:
+    parts = [corpus.isel(sample=[at]).assign_attrs(split={"name": name}) for at, name in enumerate(("train", "test"))]
+    target = corpus_to_geotiffs(parts[0], tmp_path / "out", progress=False)
+    others = [parts[1], parts[0].assign_attrs(split={"name": "train", "seed": 1}), corpus]
+    for other in (*others, parts[0].drop_vars("mine_class_map")):
+        with pytest.raises(InputError, match="another corpus, split or set of labels"):
+            corpus_to_geotiffs(other, target, progress=False)
+    corpus_to_geotiffs(parts[0], target, progress=False)
+    assert [path.name[:7] for path in (target / "s2").glob("*.tif")] == ["0000000"]
+    with pytest.raises(InputError, match="Sample 0 is in this Dataset 2 times"):
+        corpus_to_stac(xr.concat([parts[0], parts[0]], "sample"), tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
+def test_an_id_is_no_position(corpus: xr.Dataset) -> None:
+    with pytest.raises(InputError, match=r"'p3' is no position; for an id give int\(np.flatnonzero"):
+        patch_of(corpus, "p3")  # type: ignore[arg-type]
+    assert patch_of(corpus, int(np.flatnonzero(corpus.id == "p3")[0])).attrs["sample_id"] == "p3"
+
+
+def test_ids_of_products_are_no_paths(corpus: xr.Dataset, tmp_path: Path) -> None:
+    one = corpus.isel(sample=[0])
+    ids = ("sample", np.array(["../../../S2_evil"], object))
+    corpus_to_stac(one.assign_coords(s2_id=ids), tmp_path / "a" / "b" / "catalog", progress=False)
+    assert not [path for path in tmp_path.rglob("*evil*") if tmp_path / "a" / "b" / "catalog" not in path.parents]
+
+
+@pytest.mark.parametrize("name", ["s2", "S1", "scl", "angle", "s2_landcover"])
+def test_labels_are_not_called_as_pixels_are_whose_files_they_would_replace(name: str) -> None:
+    from deepsentinel.corpus.masking import ready_masks
+
+    with pytest.raises(InputError, match="pixels are called so"):
+        ready_masks({name: "clc2018.gpkg"}, None, {})

@@ -146,6 +146,14 @@ def test_versions_and_strangers_are_told_apart() -> None:
     assert Layout.from_zarr(json.dumps(node).encode(), "c.zarr").attrs["version"] == "9.9"
 
 
+def test_a_store_from_elsewhere_names_no_folder_outside_of_it() -> None:
+    head = json.loads(layout().files()["zarr.json"])
+    members = head["consolidated_metadata"]["metadata"]
+    members["../../crops_class_map"] = members.pop("crops_class_map")
+    with pytest.raises(InputError, match="names in a corpus are of letters"):
+        Layout.from_zarr(json.dumps(head).encode(), "c.zarr")
+
+
 def test_a_store_that_somebody_wrote_anew_with_other_codecs_says_so(tmp_path: Path) -> None:
     head = json.loads(layout().files()["zarr.json"])
     head["consolidated_metadata"]["metadata"]["s2"]["codecs"] = [{"name": "bytes"}]
@@ -159,6 +167,8 @@ def test_a_store_that_somebody_wrote_anew_with_other_codecs_says_so(tmp_path: Pa
         (lambda: ArraySpec("a", "object", ("sample", "y"), (2,), 0), "of type 'object'"),
         (lambda: ArraySpec("a", "uint8", ("y", "x"), (2,), 0), "dims are 'sample' and one"),
         (lambda: ArraySpec("a", "uint8", ("sample", "y"), (0,), 0), "hold nothing"),
+        (lambda: replace(S2, name="../../mine_class_map"), r"called '../../mine_class_map'; names in a corpus"),
+        (lambda: Layout(3, 4, (replace(S2, dims=("sample", "../b", "y", "x")),), {"../b": [1, 2, 3]}), "called '../b'"),
         (lambda: Layout(0, 4, (S2,)), "holds nothing"),
         (lambda: Layout(3, 4, (S2, S2)), "each needs a name of its own"),
         (lambda: Layout(3, 4, (S2, ArraySpec("a", "uint8", ("sample", "y"), (5,), 0))), "Dimension 'y' is 16"),

@@ -217,6 +217,15 @@ def test_a_source_without_the_twin_says_so(src: Any) -> None:
     assert told["reason"].str.contains("mine has no scene of the same Sentinel-2 pass").all()
 
 
+def test_windows_begin_at_multiples_where_they_are_asked_to() -> None:
+    tile = GeoBox((100, 90), Affine(10, 0, 500_020, 0, -10, 5_000_010), "EPSG:32631")
+    table = windows(tile, 24, snap_m=60)
+    assert (table[["x0", "y0"]].to_numpy() % 60 == 0).all()
+    assert len(table) == 4 * 3
+    with pytest.raises(InputError, match="stride= that is a multiple of 60 m"):
+        windows(tile, 25, snap_m=60)
+
+
 def test_windows_fill_a_tile_and_stop_at_its_edge() -> None:
     tile = GeoBox((100, 90), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32631")
     table = windows(tile, 40, 20)

@@ -68,8 +68,17 @@ def test_a_second_call_sends_nothing_and_a_changed_shard_goes_alone(tmp_path: Pa
     assert same(held(memory), folder)
 
 
-def test_a_shard_that_is_gone_goes_there_too(tmp_path: Path, memory: str) -> None:
+def test_a_corpus_that_lacks_a_shard_is_not_sent(tmp_path: Path, memory: str) -> None:
     folder = stored(tmp_path / "one.zarr")
+    (folder / "s2/c/1/0/0/0").unlink()
+    for given in (folder, open_corpus(folder)):
+        with pytest.raises(InputError, match=r"s2/c/1/0/0/0 is missing, and samples 4 to 7 were built"):
+            publish(given, memory)
+    assert not held(memory)
+
+
+def test_a_shard_that_is_gone_goes_there_too(tmp_path: Path, memory: str) -> None:
+    folder = stored(tmp_path / "one.zarr", failed=(8, 9))
     publish(folder, memory)
     (folder / "s1/c/2/0/0/0").unlink()
     assert publish(folder, memory).removed == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import xarray as xr
 from build_kit import BreakingSource, digest, points_in, quiet_build, quiet_plan
 
 import deepsentinel as ds
-from deepsentinel.bands import S2_BANDS
+from deepsentinel.bands import S2_BANDS, SCL_CLOUDY
 from deepsentinel.contract import check_patch
 from deepsentinel.corpus.patches import patch_of
 from deepsentinel.corpus.plan import Plan
 from deepsentinel.corpus.reader import grids_of
-from deepsentinel.corpus.samples import read_samples
+from deepsentinel.corpus.samples import SERIES, read_samples
 from deepsentinel.corpus.store import open_corpus
-from deepsentinel.errors import DeepSentinelWarning
+from deepsentinel.corpus.tiling import parcel_windows
+from deepsentinel.errors import DeepSentinelWarning, InputError
 
 BANDS = ["B02", "B05", "B09", "SCL", "VV"]
 
@@ -144,6 +146,55 @@ def test_a_date_that_cannot_be_read_is_a_gap_that_is_told(src: Any, plan: Plan, 
     assert bad in table["reason"].iloc[0]
     quiet_build(plan, folder, {"corine": src.labels["corine"]}, retry_failed=True)
     assert digest(folder) == digest(built)
+
+
+def test_a_retry_does_not_lose_a_series_with_gaps(src: Any, plan: Plan, tmp_path: Path) -> None:
+    ids = [name for joined in plan.samples["s2_ids"].iloc[0] for name in joined.split("+")]
+    try:
+        src.broken = (ids[0],)
+        quiet_build(plan, tmp_path / "c.zarr")
+        before = digest(tmp_path / "c.zarr")
+        src.broken = tuple(ids)
+        assert quiet_build(plan, tmp_path / "c.zarr", retry_failed=True).failed == 0
+    finally:
+        src.broken = ()
+    assert digest(tmp_path / "c.zarr") == before
+
+
+def test_shares_are_of_the_dates_a_series_has(plan: Plan, tmp_path: Path) -> None:
+    rows = plan.samples.copy()
+    for name in SERIES:  # the first is shorter than the others
+        rows[name] = [held[:2] if number == 0 else held for number, held in enumerate(rows[name])]
+    quiet_build(replace(plan, samples=rows), tmp_path / "c.zarr")
+    corpus = open_corpus(tmp_path / "c.zarr")
+    assert corpus.sizes["s2_step"] > 2
+    for number, row in enumerate(rows.itertuples()):
+        optical, radar = slice(len(row.s2_ids)), slice(len(row.s1_ids))
+        shares = {
+            "valid_s2": corpus["s2"].to_numpy()[number, optical].min(axis=1) > 0,
+            "clear": ~np.isin(corpus["scl"].to_numpy()[number, optical], [0, *SCL_CLOUDY]),
+            "valid_s1": np.isfinite(corpus["s1"].to_numpy()[number, radar]),
+        }
+        for name, held in shares.items():
+            assert corpus[name].to_numpy()[number] == pytest.approx(held.mean(), abs=1e-5)
+
+
+def test_native_windows_must_lie_on_the_pixels_of_all_bands(src: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeepSentinelWarning)
+        labels = ds.read_labels(src.labels["parcels_2018"]).iloc[5:15]
+    with pytest.raises(InputError, match=r"of 10 windows lie off those of 60 m.*snap_m=60"):
+        quiet_plan(parcel_windows(labels, 16), src, native=True)
+    places = parcel_windows(labels, 16, snap_m=60)
+    plain = parcel_windows(labels, 16)
+    assert (abs(places[["x0", "y0"]] - plain[["x0", "y0"]]).to_numpy() <= 35).all()
+    plan = quiet_plan(places, src, native=True, bands=["B04", "B11", "B09"])
+    quiet_build(plan, tmp_path / "c.zarr")
+    corpus = open_corpus(tmp_path / "c.zarr")
+    for number, grid in enumerate(grids_of(plan.samples)):
+        there = src.read(plan.samples.iloc[number], grid, bands=["B04", "B11", "B09"])
+        for name in ("B11", "B09"):
+            np.testing.assert_array_equal(patch_of(corpus, number)[name].values, there[name].values)
 
 
 def test_series_are_shared_out_in_groups_that_fit_memory(

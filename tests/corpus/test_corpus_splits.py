@@ -19,6 +19,7 @@ from pyproj import Geod, Transformer
 from deepsentinel.corpus.blocks import cells, deal, fewest, turned
 from deepsentinel.corpus.classes import class_shares, new_to_training
 from deepsentinel.corpus.ground import gaps_m, ground_of, on_ellipsoid
+from deepsentinel.corpus.split_files import load_splits, save_splits
 from deepsentinel.corpus.splits import split
 from deepsentinel.corpus.store import open_corpus
 from deepsentinel.errors import InputError
@@ -44,6 +45,18 @@ def test_no_two_are_nearer_than_the_buffer_by_brute_force(buffer_m: float, step_
     parts = split(lattice(20, 24, step_m=step_m), buffer_m=buffer_m)
     for left, right in combinations(parts, 2):
         assert brute_force_m(left, right) >= buffer_m * 0.999  # a metre of UTM is up to 0.04 % short
+
+
+@pytest.mark.parametrize("by", ["space", "tile"])
+@pytest.mark.parametrize("most", [5, 200, 2000])
+def test_none_is_too_near_where_pairs_are_too_many_to_weigh(
+    by: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepsentinel.corpus.splits.MOST_PAIRS", most)
+    monkeypatch.setattr("deepsentinel.corpus.ground.AT_A_TIME", 20)
+    tiles = np.array([f"tile {column // 10}" for column in range(40)], object)
+    parts = split(lattice(20, 40, step_m=1280, tile=np.tile(tiles, 20)), by, buffer_m=5000, fractions=(0.5, 0.5))
+    assert brute_force_m(*parts) >= 5000 * 0.999
 
 
 @given(st.integers(0, 10_000), st.floats(0, 40_000), st.integers(20, 80), st.sampled_from([2, 3, 4]))
@@ -325,12 +338,24 @@ def test_what_cannot_be_is_said(options: dict[str, Any], message: str) -> None:
 
 
 def test_too_few_places_are_told() -> None:
+    with pytest.raises(InputError, match="what was meant for it lies nearer than 20000 m to another split and went"):
+        split(lattice(3, 4, step_m=8000), buffer_m=20_000)
     with pytest.raises(InputError, match="too few"):
         split(corpus_at([3.0], [50.0], dates=9))
     with pytest.raises(InputError, match="make no 3 splits"):
         split(corpus_at([3.0], [50.0]))
     with pytest.raises(InputError, match="no coordinate 'lon'"):
         split(xr.Dataset(coords={"sample": np.arange(9)}))
+
+
+def test_splits_are_kept_of_one_corpus_only(tmp_path: Any) -> None:
+    corpus = scattered(50)
+    parts = split(corpus)
+    with pytest.raises(InputError, match="takes the path first"):
+        save_splits(parts, tmp_path / "splits.parquet")  # type: ignore[arg-type]
+    path = save_splits(tmp_path / "splits.parquet", parts)
+    with pytest.raises(InputError, match="some samples more than once"):
+        load_splits(xr.concat([corpus, corpus], "sample"), path)
 
 
 @pytest.mark.long

@@ -83,6 +83,8 @@ def test_orders_that_do_not_exist_are_refused(corpus: xr.Dataset) -> None:
     with pytest.raises(InputError, match="rank=2 of replicas=2"):
         CorpusSampler(range(3), rank=2, replicas=2)
     assert list(CorpusSampler(range(3), order="sorted")) == [0, 1, 2]
+    with pytest.raises(TypeError, match="called workers="):
+        loader(PatchDataset(corpus), 5, num_workers=2)
     drawn = loader(PatchDataset(corpus), 5, order="shards", seed=1)
     assert sorted(number for batch in drawn for number in batch["sample"].tolist()) == list(range(12))
 
@@ -104,6 +106,30 @@ def test_neighbours_are_near_and_the_distant_are_far(corpus: xr.Dataset) -> None
             assert distance_m(item["anchor"], item["distant"]) > 100_000 * 0.999
             seen.add(item["distant"]["sample"])
     assert seen == set(range(12))
+
+
+def test_neighbours_are_no_twins(corpus: xr.Dataset, tmp_path: Path) -> None:
+    data = TripletDataset(corpus, near_m=4_000, far_m=100_000, seed=1)
+    for epoch in range(8):
+        data.set_epoch(epoch)
+        assert all(item["anchor"]["id"] != item["neighbour"]["id"] for item in data)
+    # Three of each: the two nearest of any are its twins, and of the last place they are all there is.
+    lon = np.repeat([3.0, 3.01, 8.0], 3)
+    make_store(tmp_path / "c.zarr", samples=9, lon=lon, id=np.repeat(["a", "b", "c"], 3))
+    triples = TripletDataset(open_corpus(tmp_path / "c.zarr"), near_m=2_000, far_m=100_000)
+    assert triples.samples.tolist() == list(range(6))
+    assert {(item["anchor"]["id"], item["neighbour"]["id"]) for item in triples} == {("a", "b"), ("b", "a")}
+
+
+def test_the_order_moves_on_what_is_drawn(corpus: xr.Dataset) -> None:
+    data = TripletDataset(corpus, near_m=4_000, far_m=100_000)
+    batches = loader(data, 4, seed=0)
+    first = [data.drawn(at) for at in range(len(data))]
+    batches.sampler.sampler.set_epoch(1)
+    second = [data.drawn(at) for at in range(len(data))]
+    assert second != first
+    data.set_epoch(1)
+    assert [data.drawn(at) for at in range(len(data))] == second
 
 
 def test_triplets_hang_on_seed_and_epoch_and_not_on_who_draws_them(corpus: xr.Dataset) -> None:

@@ -89,6 +89,17 @@ def test_raw_made_physical_later_is_the_same(corpus: xr.Dataset) -> None:
     assert raw[0]["s2"].dtype == torch.uint16
 
 
+def test_only_pixels_are_measured_in_reflectance_and_db() -> None:
+    counts = torch.tensor([0, 231], dtype=torch.int16)
+    names = ("s2_class_map", "s2_landcover_class_map", "scl", "s2_doy", "s2_length", "s1_year")
+    kept = physical(dict.fromkeys(names, counts) | {"s2_mask": counts > 0})
+    for name in names:
+        assert kept[name].tolist() == [0, 231], name
+    assert kept["s2_mask"].tolist() == [False, True]
+    for name in ("s2", "s2_10m", "s2_20m", "s2_60m"):
+        assert physical({name: counts})[name][1].item() == pytest.approx(0.0231), name
+
+
 def test_on_another_device_integers_become_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = torch.tensor([[-32768, -1234], [-1, -3000]], dtype=torch.int16)
     here = physical({"s1": raw})["s1"]
@@ -125,6 +136,25 @@ def test_a_part_of_a_corpus_in_its_order(corpus: xr.Dataset) -> None:
     np.testing.assert_array_equal(dataset[-1]["s2"].numpy(), pixels()["s2"][5])
     with pytest.raises(IndexError):
         dataset[3]
+
+
+def test_samples_of_several_corpora_are_not_read_from_one(corpus: xr.Dataset, tmp_path: Path) -> None:
+    make_store(tmp_path / "other.zarr", id=[f"q{at}" for at in range(10)])
+    make_store(tmp_path / "twins.zarr", source="elsewhere")
+    make_store(tmp_path / "elsewhere.zarr", lon=np.arange(10.0))
+    for name in ("other", "twins", "elsewhere"):
+        other = open_corpus(tmp_path / f"{name}.zarr")
+        with pytest.raises(InputError, match=r"10 of these 20 samples, such as number \d, .*ConcatDataset"):
+            PatchDataset(xr.concat([corpus, other], "sample", combine_attrs="override"))
+        joined = torch.utils.data.ConcatDataset([PatchDataset(corpus), PatchDataset(other)])
+        assert joined[13]["id"] == other.id.values[3]
+        batches = DataLoader(joined, batch_size=20, collate_fn=collate)
+        assert next(iter(batches))["sample"].tolist() == 2 * list(range(10))
+    make_store(tmp_path / "longer.zarr", samples=12)
+    with pytest.raises(InputError, match="1 of these 1 samples, such as number 11"):
+        longer = open_corpus(tmp_path / "longer.zarr").isel(sample=[11])
+        PatchDataset(longer.assign_attrs(path=corpus.attrs["path"]))
+    assert len(PatchDataset(xr.concat([corpus.isel(sample=[7]), corpus.isel(sample=[2])], "sample"))) == 2
 
 
 def test_a_batch_is_its_samples_stacked(corpus: xr.Dataset) -> None:
