@@ -58,7 +58,7 @@ azurite: $(VENV)/.test
 	@sh tests/corpus/ensure_azurite.sh $(VENV)
 
 test: $(VENV)/.test chromium azurite  ## all tests and notebooks, under 12 minutes
-	$(BIN)/python -m pytest -q -m 'not long' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m 'not long' -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -q --nbval-lax -p no:cacheprovider notebooks
 
 test-long: $(VENV)/.test chromium azurite  ## kill, fault and seed suites, with their figures

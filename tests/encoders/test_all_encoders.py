@@ -231,7 +231,7 @@ def test_sizes(encoder: Encoder) -> None:
 
 
 def test_cells_lie_where_their_pixels_do(encoder: Encoder) -> None:
-    """A change in one corner changes the cell of that corner most."""
+    """A change in one corner changes the cell of that corner most, beyond what it changes in all of them."""
     spec = encoder.spec
     if not spec.dense or "resnet" in spec.name:
         pytest.skip("no cells, or cells that see far beyond themselves")
@@ -245,7 +245,9 @@ def test_cells_lie_where_their_pixels_do(encoder: Encoder) -> None:
         dense, moved = run(encoder, **inputs).dense, run(encoder, **changed).dense
         assert dense is not None
         assert moved is not None
-        change = (moved - dense).norm(dim=-1)[0]
+        # In deep networks that learnt nothing all cells see nearly the same of everything.
+        moved = (moved - dense)[0]
+        change = (moved - moved.mean(dim=(0, 1))).norm(dim=-1)
         assert change.argmax() == 3, change
 
 
