@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection
 
 import torch
@@ -23,9 +24,9 @@ class Baseline(Encoder):
         assert spec.s2_scaling is not None
         self.scalers = nn.ModuleList([Scaler(spec.s1_scaling), Scaler(spec.s2_scaling)])
 
+    @abstractmethod
     def encode(self, stack: Tensor, patch_px: int) -> Tokens:
         """(B, channels, H, W) with NaN -> tokens."""
-        raise NotImplementedError
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ VIEWS = ("sensors", "twins", "dates")
 DRAWS = 32
 
 
-class _Drawn(Dataset[dict[str, Any]]):
+class _Drawn(Dataset[dict[str, Any]], ABC):
     """What is drawn anew in each epoch, by the seed, the epoch and the sample, whichever worker does it."""
 
     def __init__(self, data: PatchDataset, seed: int) -> None:
@@ -40,8 +41,9 @@ class _Drawn(Dataset[dict[str, Any]]):
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(self._epoch), int(number)])
 
+    @abstractmethod
     def _one(self, index: int) -> dict[str, Any]:
-        raise NotImplementedError
+        """What is drawn for one sample."""
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
         if isinstance(index, int | np.integer):
