@@ -43,6 +43,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     plan.add_argument("--per-place", type=int, default=1, help="samples a place (%(default)s)")
     plan.add_argument("--choose", default="best", choices=("best", "random"), help="which of the pairs (%(default)s)")
     plan.add_argument("--bands", nargs="+", metavar="BAND", help="B02 B03 ... VV VH; all usual ones if left out")
+    plan.add_argument(
+        "--sensors", nargs="+", choices=("S1", "S2"), help="scenes of one sensor; pairs of both if left out"
+    )
+    plan.add_argument("--native", action="store_true", help="bands of 10, 20 and 60 m each in its own pixels")
     plan.add_argument("--series", action="store_true", help="all dates of a place as one sample")
     plan.add_argument("--samples-per-shard", type=int, default=64, help="samples a file (%(default)s)")
     plan.add_argument("--measure", type=int, default=0, metavar="N", help="read N samples to tell how long it takes")
@@ -159,7 +163,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     import deepsentinel as ds
 
-    from .files import atomic_path
+    from .figures.corpus import save_plan
 
     if not options.places.exists():
         raise InputError(f"There is no file {options.places}; make one with `deepsentinel sample`.")
@@ -175,15 +179,15 @@ def _plan(options: argparse.Namespace) -> int:
         per_place=options.per_place,
         choose=options.choose,
         bands=options.bands,
+        sensors=options.sensors,
+        native=options.native,
         series=options.series,
         samples_per_shard=options.samples_per_shard,
         measure=options.measure,
         seed=options.seed,
     )
     print(plan)
-    folder = plan.save(options.out)
-    with atomic_path(folder / "plan.png") as temporary:
-        ds.show(plan).savefig(temporary, dpi=150, format="png")
+    folder = save_plan(plan, options.out)
     print(f"\nsaved in {folder}, with a picture; build it:  deepsentinel build {options.out} corpus.zarr")
     return DONE
 
@@ -191,7 +195,9 @@ def _plan(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     import deepsentinel as ds
 
+    from .corpus.build import PLAN_FOLDER
     from .corpus.plan import load_plan
+    from .figures.corpus import save_plan
 
     if options.option and options.source is None:
         raise InputError("--option belongs to a source; name it with --source.")
@@ -205,6 +211,7 @@ def _build(options: argparse.Namespace) -> int:
     report = ds.build_corpus(
         plan, options.corpus, labels or None, threads=options.threads, retry_failed=options.retry_failed
     )
+    save_plan(plan, options.corpus / PLAN_FOLDER)
     print(report)
     return SOME_FAILED if report.failed else DONE
 

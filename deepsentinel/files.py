@@ -6,11 +6,12 @@ of the package goes through `atomic_path` (one file) or `atomic_folder` (a set o
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -177,12 +178,13 @@ def folder_bytes(folder: str | os.PathLike[str]) -> int:
 
 
 def trim_cache(
-    folders: str | os.PathLike[str] | Iterable[Path], max_bytes: int, *, keep: Collection[str] = ()
+    folders: str | os.PathLike[str] | Iterable[Path], max_bytes: int, *, in_use_since: float = math.inf
 ) -> list[str]:
     """Delete the least recently used entries of one folder, or of several, until at most `max_bytes` are left.
 
-    An entry is a file or a sub-folder; its modification time is when it was last used (`touch` it on use). Names in
-    `keep` are never deleted. Temporaries of writers that died a day ago go first. Returns the names that went.
+    An entry is a file or a sub-folder; its modification time is when it was last used (`touch` it on use). What was
+    used after `in_use_since` (a time as `time.time()` gives it) is never deleted. Temporaries of writers that died a
+    day ago go first. Returns the names that went.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -208,8 +210,10 @@ def trim_cache(
     for _, path, size in sorted(entries):
         if total <= max_bytes:
             break
-        if Path(path).name in keep:
-            continue
+        with suppress(OSError):
+            # Looked at again, as it may have been taken into use meanwhile.
+            if Path(path).stat().st_mtime > in_use_since:
+                continue
         _remove(Path(path))
         gone.append(Path(path).name)
         total -= size

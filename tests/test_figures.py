@@ -409,6 +409,22 @@ def test_one_overcast_date_does_not_set_the_stretch_of_the_others():
     np.testing.assert_array_equal(panels(ds.show(series, panels="natural"))[0][1], clear)
 
 
+def test_the_stretch_of_a_strip_is_that_of_its_clear_dates():
+    series = factories.make_series(5, 1)
+    bands = ("B02", "B03", "B04")
+    for band in bands:
+        series[band][:] = series[band].values[0]
+    series["SCL"][:] = 4
+    clear = panels(ds.show(series, panels="natural"))[0][1]
+    # Most dates lie under cloud, a few pixels of which SCL takes for ground.
+    for date in (1, 2, 4):
+        for band in bands:
+            series[band][date] = np.full((48, 48), 6000, "uint16")
+        series["SCL"][date] = 9
+        series["SCL"][date, :9] = 4
+    np.testing.assert_array_equal(panels(ds.show(series, panels="natural"))[0][1], clear)
+
+
 def test_the_scenes_figure_counts_what_is_in_the_table():
     scenes = factories.make_scenes()
     clear = int((scenes.cloud_cover <= 20).sum())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deepsentinel import files
 from deepsentinel.files import atomic_folder, atomic_path, cache_dir, folder_bytes, trim_cache, write_bytes
 
 
@@ -108,13 +109,32 @@ def test_written_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
 
 
 def test_trimming_deletes_the_least_recently_used_until_it_fits(tmp_path: Path) -> None:
-    for age, name in enumerate(("new", "middle", "old", "kept")):
+    now = time.time()
+    for age, name in enumerate(("new", "middle", "old", "oldest")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "pixels").write_bytes(bytes(100))
-        os.utime(tmp_path / name, (time.time() - 1000 * age,) * 2)
-    assert trim_cache(tmp_path, 250, keep=("kept",)) == ["old", "middle"]
+        os.utime(tmp_path / name, (now - 1000 * age,) * 2)
+    assert trim_cache(tmp_path, 250) == ["oldest", "old"]
     assert folder_bytes(tmp_path) == 200
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "new"]
+    # What is in use stays, whatever it takes.
+    assert trim_cache(tmp_path, 0, in_use_since=now - 500) == ["middle"]
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_is_taken_into_use_while_others_are_trimmed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (now - 1000 - (name == "first"),) * 2)
+    remove = files._remove
+
+    def meanwhile(path: Path) -> None:
+        os.utime(tmp_path / "second")
+        remove(path)
+
+    monkeypatch.setattr(files, "_remove", meanwhile)
+    assert trim_cache(tmp_path, 0, in_use_since=now - 500) == ["first"]
+    assert [p.name for p in tmp_path.iterdir()] == ["second"]
 
 
 def test_the_cache_is_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 Who is who in this room:
 
 - **planning**: `plan` (what there will be, and in which order) on `places` (points or windows), `tiling` (where windows
-  lie), `searching` (few searches for many places), `matched` (scenes for places, and twins in other sources) with
-  `matching`, `footing` (pairs for a million points) and `series` (all dates of a season), `ordering` and `cost`
-- **building**: `build` (what is left to do, resumed and finished) with `executors` (threads, processes, dask), `worker`
-  (one shard), `reader` (rows to pixels), `masking` (labels to masks), `arrays` (which arrays there are), `samples` (the
-  table and its file); `recipes` builds the two sets of the DeepSentinel paper
+  lie), `asked` (what was asked for), `searching` (few searches for many places), `matched` (scenes for places, and
+  twins in other sources) with `matching`, `footing` (pairs for a million points) and `series` (all dates of a season),
+  `ordering` and `cost`
+- **building**: `build` (what is left to do, resumed and finished) with `executors` (threads, processes, dask) and
+  `stopping` (Ctrl-C), `worker` (one shard), `reader` (rows to pixels), `masking` (labels to masks) and `reach` (which
+  samples they touch), `arrays` (which arrays there are), `samples` (the table and its file); `recipes` builds the two
+  sets of the DeepSentinel paper
 - **the store**: `layout` (metadata), `shards` (files), `chunks` and `table` (reading them), `remote` (in buckets),
   `store` (one lazy Dataset), `patches` (a sample back as a Patch), `publish`
 - **splits**: `splits` with `space`, `blocks`, `times`, `classes`, `ground`, and `audit`

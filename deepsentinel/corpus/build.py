@@ -11,9 +11,11 @@ import os
 import pickle
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,8 @@ from .executors import run
 from .layout import Layout, create_store
 from .masking import Ready, dense, ready_masks
 from .plan import Plan, load_fingerprint
+from .reach import reach_note
+from .stopping import stop
 from .stories import check_stories, story_of, version_of
 from .worker import PARTS, PROBES, WORK, Job, Task, forget, remember, table_path, unwritable
 
@@ -77,6 +81,8 @@ class BuildReport:
     """Samples a second."""
     reasons: Mapping[str, int]
     """Why samples failed, and how many each."""
+    notes: tuple[str, ...] = ()
+    """What was warned of in the end: labels that touch no sample."""
 
     def __repr__(self) -> str:
         lines = [f"{self.ok:,} of {self.ok + self.failed:,} samples in {self.path}"]
@@ -84,6 +90,7 @@ class BuildReport:
             lines.append(f"{self.built:,} of them in {self.seconds:,.1f} s: {self.rate:,.1f} samples a second")
         for reason, count in list(self.reasons.items())[:SHOWN_REASONS]:
             lines.append(f"{count:,} failed: {reason}")
+        lines.extend(self.notes)
         return "\n".join(lines)
 
 
@@ -99,6 +106,8 @@ def build_corpus(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Read, mask and store all samples of a plan; called again after a stop, it goes on.
+
+    Ctrl-C ends it within seconds: shards that are finished stay, those under way are given up.
 
     Parameters
     ----------
@@ -165,6 +174,10 @@ def build_corpus(
             raise
         raise unwritable(store, error) from error
     seconds = time.perf_counter() - began
+    said = [reach_note(ready, len(plan.samples)) for ready in masks]
+    report_notes = tuple(note for note in said if note is not None)
+    for note in report_notes:
+        warn(note)
     failed = table["status"] == "failed"
     reasons = table.loc[failed, "reason"].value_counts()
     return BuildReport(
@@ -175,6 +188,7 @@ def build_corpus(
         seconds=seconds,
         rate=made / seconds if made else 0.0,
         reasons={str(reason): int(count) for reason, count in reasons.items()},
+        notes=report_notes,
     )
 
 
@@ -260,24 +274,26 @@ def _build(
     passed, made, failed = 0, 0, 0
     notes: dict[str, None] = {}
 
-    def steps() -> Iterator[None]:
+    def steps() -> Generator[None, None, None]:
         """One for each sample, for the bar."""
         nonlocal passed, made, failed
-        for done in run(task, list(todo), executor, threads):
-            count = done.ok + done.failed
-            passed, made, failed = passed + count, made + done.made, failed + done.lost
-            notes.update(dict.fromkeys(done.notes))
-            if on_progress is not None:
-                seconds = time.perf_counter() - began
-                left = (total - finished - passed) * seconds / passed
-                on_progress(Progress(finished + passed, total, failed, seconds, made / seconds, left))
-            yield from [None] * count
+        with closing(run(task, list(todo), executor, threads, partial(stop, store / WORK, job.token))) as dones:
+            for done in dones:
+                count = done.ok + done.failed
+                passed, made, failed = passed + count, made + done.made, failed + done.lost
+                notes.update(dict.fromkeys(done.notes))
+                if on_progress is not None:
+                    seconds = time.perf_counter() - began
+                    left = (total - finished - passed) * seconds / passed
+                    on_progress(Progress(finished + passed, total, failed, seconds, made / seconds, left))
+                yield from [None] * count
 
     remember(job.token, named)
     try:
-        counted = bar(steps(), total=total - finished, what="building", unit="sample") if show else steps()
-        for _ in counted:
-            pass
+        # Closed here, so that nobody is at work any more when another may build.
+        with closing(steps()) as each:
+            for _ in bar(each, total=total - finished, what="building", unit="sample") if show else each:
+                pass
     finally:
         forget(job.token)
     _tell(notes)

@@ -60,6 +60,7 @@ class Chunks:
         self._indexes: OrderedDict[str, tuple[Any, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
         self._local = threading.local()
+        self._expected: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"place": self.place, "layout": self.layout, "_specs": self._specs}
@@ -73,7 +74,10 @@ class Chunks:
         return self._specs.get(name) or self.layout.spec(name)
 
     def read(self, name: str, sample: int, out: np.ndarray | None = None) -> np.ndarray:
-        """One sample of one array as it is stored, put into `out` where that is given; fill where it is missing."""
+        """One sample of one array as it is stored, put into `out` where that is given.
+
+        It is fill where a sample failed or is not built yet, and a ReadError where it was built and is gone.
+        """
         spec = self.spec(name)
         shard, slot = divmod(int(sample), self.layout.samples_per_shard)
         key = shard_key(spec, shard)
@@ -82,6 +86,7 @@ class Chunks:
         try:
             data = self._near(key, slot) if isinstance(self.place, Folder) else self._far(key, [slot])[0]
             if data is None:
+                self._check_absent(sample)
                 target[...] = spec.fill
             else:
                 decode(data, spec, target)
@@ -115,6 +120,8 @@ class Chunks:
                 raise self._damaged(key, name, mine, error) from error
             for number, sample, data in zip(numbers, mine, found, strict=True):
                 try:
+                    if data is None:
+                        self._check_absent(sample)
                     stack[number] = spec.fill if data is None else decode(data, spec)
                 except ReadError as error:
                     raise self._damaged(key, name, [sample], error) from error
@@ -130,6 +137,24 @@ class Chunks:
         """Which slots of a shard hold a sample; all are empty where there is no file."""
         index = self._index(shard_key(self.spec(name), shard))
         return np.zeros(self.layout.samples_per_shard, "bool") if index is None else index[:, 1] != MISSING
+
+    def _check_absent(self, sample: int) -> None:
+        """A ReadError where bytes are missing of a sample that the table says is there.
+
+        Only who finds nothing comes here. What the table said at first serves for samples that failed or are still to
+        be built, of which there may be many; before anything is called lost it is asked again.
+        """
+        from .table import arrow_table
+
+        def expected() -> np.ndarray:
+            return np.asarray(arrow_table(self)["status"].to_numpy(zero_copy_only=False) == "ok")
+
+        if self._expected is None:
+            self._expected = expected()
+        if self._expected[sample]:
+            self._expected = expected()
+            if self._expected[sample]:
+                raise ReadError("the file is missing, or does not hold it")
 
     def _near(self, key: str, slot: int) -> np.ndarray | None:
         """The bytes of one chunk from a file here, in memory that the next read of this thread takes again."""
@@ -198,7 +223,9 @@ class Chunks:
 
     def _damaged(self, key: str, name: str, samples: Sequence[int], error: Exception) -> ReadError:
         who = f"Sample {samples[0]}" if len(samples) == 1 else f"Samples {samples[0]} to {samples[-1]}"
+        near = isinstance(self.place, Folder)
+        repair = "build_corpus(..., retry_failed=True) makes it good" if near else "publish it there again"
         return ReadError(
             f"{who} of array {name!r} cannot be read from {self.place.path}/{key}: {str(error).rstrip('.')}. Other"
-            f" samples still can; check_corpus({self.place.path!r}) lists all that is damaged."
+            f" samples still can; check_corpus({self.place.path!r}) lists all that is damaged, and {repair}."
         )

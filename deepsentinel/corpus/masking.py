@@ -35,6 +35,7 @@ from deepsentinel.masks.classes import ClassColumn, checked
 from .layout import ArraySpec
 from .patches import PIXELS
 from .places import numbers_of
+from .reach import raster_box, samples_reached, touches
 from .reader import grids_of
 from .tiling import grid_at
 
@@ -82,10 +83,14 @@ class Mask:
     """The user's own function of the patch."""
     dtype: str = "uint8"
     """What that function gives."""
+    outline: tuple[shapely.Geometry, str] | None = None
+    """Where a raster lies, and in which CRS."""
 
     def arrays(self, grid: GeoBox, table: gpd.GeoDataFrame | None) -> xr.Dataset | None:
         """The mask on a grid; None where no label reaches it."""
         if self.kind == "raster":
+            if self.outline is not None and not touches(*self.outline, grid):
+                return None
             fine = refined(grid, self.resolution)
             return read_label_raster(str(self.path), fine, legend=self._legend(), **self.burn)
         assert table is not None
@@ -109,6 +114,8 @@ class Ready:
     """Its arrays in the store."""
     table: gpd.GeoDataFrame | None = None
     """Labels to be written where workers find them."""
+    reached: int | None = None
+    """How many samples a label touches; None where nobody can tell."""
 
 
 def ready_masks(
@@ -158,7 +165,7 @@ def _ready(name: str, options: dict[str, Any], samples: gpd.GeoDataFrame, settin
     if callable(given) and not isinstance(given, gpd.GeoDataFrame):
         return _ready_call(mask, options, settings)
     if not isinstance(given, gpd.GeoDataFrame) and Path(str(given)).suffix.lower() in RASTERS:
-        return _ready_raster(mask, options, grid)
+        return _ready_raster(mask, options, samples)
     return _ready_table(mask, options, samples, grid)
 
 
@@ -173,11 +180,25 @@ def _ready_call(mask: Mask, options: Mapping[str, Any], settings: Mapping[str, A
     return Ready(mask, (_spec(mask, "class_map", mask.dtype, attrs, int(settings["size_px"])),))
 
 
-def _ready_raster(mask: Mask, options: Mapping[str, Any], grid: GeoBox) -> Ready:
+def _ready_raster(mask: Mask, options: Mapping[str, Any], samples: gpd.GeoDataFrame) -> Ready:
     burn = {key: options[key] for key in ("rule", "crs", "band") if key in options}
     mask = replace(mask, kind="raster", path=os.fspath(options["labels"]), burn=burn)
-    fine = refined(grid, mask.resolution)
-    first = read_label_raster(str(mask.path), fine, legend=options.get("legend"), **burn)
+
+    def read(row: int) -> xr.Dataset:
+        fine = refined(grids_of(samples.iloc[[row]])[0], mask.resolution)
+        return read_label_raster(str(mask.path), fine, legend=options.get("legend"), **burn)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DeepSentinelWarning)
+        first = read(0)  # it says what is wrong with a file
+    mask = replace(mask, outline=raster_box(str(mask.path), options.get("crs")))
+    assert mask.outline is not None
+    reached = samples_reached([mask.outline[0]], mask.outline[1], samples)
+    if reached[0] or not reached.any():
+        for one in said if reached[0] else ():
+            warn(str(one.message))
+    else:
+        first = read(int(np.flatnonzero(reached)[0]))
     legend = options.get("legend")
     attrs = first["class_map"].attrs
     if legend is None and not attrs.get("shifted_by") and (legend_there := Legend.from_attrs(attrs)) is not None:
@@ -188,7 +209,7 @@ def _ready_raster(mask: Mask, options: Mapping[str, Any], grid: GeoBox) -> Ready
     elif legend is not None:
         mask = replace(mask, burn={**burn, "legend": legend})
     mask = replace(mask, layers=tuple(layer for layer in mask.layers if layer in first.data_vars))
-    return Ready(mask, _specs(mask, first, grid.shape[0]))
+    return Ready(mask, _specs(mask, first, int(samples["height"].iloc[0])), reached=int(reached.sum()))
 
 
 def _ready_table(mask: Mask, options: Mapping[str, Any], samples: gpd.GeoDataFrame, grid: GeoBox) -> Ready:
@@ -226,7 +247,8 @@ def _ready_table(mask: Mask, options: Mapping[str, Any], samples: gpd.GeoDataFra
         # Type and attributes of the arrays follow from the legend; that nothing is burnt is the point.
         warnings.simplefilter("ignore", DeepSentinelWarning)
         first = replace(mask, alone=True).arrays(grid, slim.iloc[:0])
-    return Ready(mask, _specs(mask, first, grid.shape[0]), slim.reset_index(drop=True))
+    reached = int(samples_reached(slim.geometry.array, slim.crs, samples, reach).sum())
+    return Ready(mask, _specs(mask, first, grid.shape[0]), slim.reset_index(drop=True), reached)
 
 
 def _of_places(table: gpd.GeoDataFrame, samples: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:

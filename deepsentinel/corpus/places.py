@@ -122,8 +122,8 @@ def _of_windows(table: gpd.GeoDataFrame, number: np.ndarray, stratum: Any, nativ
     if native and off.any():
         raise InputError(
             f"native=True keeps the products' pixels, and {off.sum()} of {len(off)} windows lie off those of 60 m;"
-            f" their x0 and y0 must be multiples of {NATIVE_STEP_M:g}. corpus.windows and corpus.parcel_windows lay"
-            f" them so with snap_m={NATIVE_STEP_M:g}, ds.cover with a stride that is a multiple of 6."
+            f" their x0 and y0 must be multiples of {NATIVE_STEP_M:g}. ds.cover, corpus.windows and"
+            f" corpus.parcel_windows lay them so with snap_m={NATIVE_STEP_M:g}."
         )
     frame = pd.DataFrame(
         {

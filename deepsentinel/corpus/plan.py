@@ -11,28 +11,26 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 
-from deepsentinel.bands import sensor_of
 from deepsentinel.errors import InputError, NothingFoundError, warn
 from deepsentinel.files import atomic_folder, write_text
 from deepsentinel.footprints import check_number
 
+from .asked import Choose, bands_asked, checked, dates_asked, sources_asked, why_nothing
 from .cost import Cost, cost_of, cost_table
 from .matched import Matched, Wanted, match_sources
 from .ordering import ordered_samples
 from .places import places_of
 from .samples import fingerprint, read_samples, write_samples
-from .tiling import NATIVE_STEP_M, check_resolution, check_size
+from .tiling import NATIVE_STEP_M
 
 if TYPE_CHECKING:
     from deepsentinel.sources import Source
 
-Choose = Literal["best", "random"]
 FORMAT = 1
 PLAN_FILE, SAMPLES_FILE, UNMATCHED_FILE = "plan.json", "samples.parquet", "unmatched.json"
 
@@ -108,6 +106,7 @@ def plan_corpus(
     choose: Choose = "best",
     seed: int = 0,
     bands: Sequence[str] | None = None,
+    sensors: Sequence[str] | str | None = None,
     series: bool = False,
     native: bool = False,
     samples_per_shard: int = 64,
@@ -139,11 +138,13 @@ def plan_corpus(
         with the seed.
     bands
         All usual ones if left out. Bands of one sensor alone need scenes of that sensor alone.
+    sensors
+        "S1" or "S2" for all usual bands of one sensor, without pairs; both if left out.
     series
         One sample a place, with all dates of the period, each sensor with its own.
     native
         Bands of 10, 20 and 60 m each in its own pixels, in place of all at `resolution`. Windows must then begin at
-        multiples of 60 m: `snap_m=60` where they are made; of `ds.cover`, a stride that is a multiple of 6 pixels.
+        multiples of 60 m: `snap_m=60` where they are made, in `ds.cover` too.
     samples_per_shard
         How many samples one file holds: what is read at once, and lost when a build is stopped.
     dates
@@ -168,7 +169,7 @@ def plan_corpus(
     >>> len(plan.samples), plan.cost.scenes
     (1, 2)
     """
-    settings = _checked(
+    settings = checked(
         size_px=size_px,
         resolution=resolution,
         max_days=max_days,
@@ -180,13 +181,13 @@ def plan_corpus(
         native=native,
         samples_per_shard=samples_per_shard,
     )
-    sources = _sources(src)
-    asked, sensors = _bands(bands)
+    sources = sources_asked(src)
+    asked, sensors = bands_asked(bands, sensors)
     for name, given in (("measure", measure), ("samples_per_hour", samples_per_hour)):
         if given is not None:
             check_number(name, given, example=f"{name}=8")
     found_places = places_of(places, size_px=size_px, resolution=resolution, native=native)
-    when = _dates(places, dates, settings, sensors)
+    when = dates_asked(places, dates, settings, sensors)
     settings |= {
         "start": None if start is None else str(start),
         "end": None if end is None else str(end),
@@ -200,18 +201,13 @@ def plan_corpus(
         start=start,
         end=end,
         sensors=sensors,
-        max_days=float(max_days),
-        max_cloud=max_cloud,
-        per_place=int(per_place),
-        choose=choose,
-        seed=int(seed),
-        series=bool(series),
+        **{name: settings[name] for name in ("max_days", "max_cloud", "per_place", "choose", "seed", "series")},
         step=NATIVE_STEP_M if native else float(found_places.resolution),
         dates=when,
     )
     matched = match_sources(found_places, sources, wanted)
     if not len(matched.rows):
-        raise NothingFoundError(_why_nothing(matched, wanted))
+        raise NothingFoundError(why_nothing(matched, wanted, sources))
     settings["opened"] = {one.name: _opened(one) for one in sources}
     samples = ordered_samples(matched, found_places, settings)
     from .arrays import bands_held
@@ -250,7 +246,7 @@ def load_plan(folder: str | Path, src: Source | Sequence[Source] | None = None) 
     if src is None:
         sources = tuple(_reopened(name, settings["opened"].get(name)) for name in names)
     else:
-        sources = _sources(src)
+        sources = sources_asked(src)
         if [one.name for one in sources] != names:
             raise InputError(
                 f"The plan in {path} was made from {', '.join(names)}, and src= is"
@@ -294,72 +290,3 @@ def _opened(source: Source) -> dict[str, Any] | None:
         return None
     seed, size_px = getattr(source, "seed", None), getattr(source, "size_px", None)
     return {"seed": seed, "size_px": size_px} if source.name == "demo" else {}
-
-
-def _sources(src: Any) -> tuple[Source, ...]:
-    sources = tuple(src) if isinstance(src, list | tuple) else (src,)
-    for one in sources:
-        if not (hasattr(one, "search") and hasattr(one, "read_many")):
-            raise InputError(f"src= is a {type(one).__name__}, not a source; open one with ds.open_source(...).")
-    names = [one.name for one in sources]
-    if not names or len(set(names)) < len(names):
-        raise InputError(
-            f"The sources are called {', '.join(names) or 'nothing'}; each needs a name of its own, as the samples name"
-            " it: ds.open_source(..., name='mine')."
-        )
-    return sources
-
-
-def _bands(bands: Sequence[str] | None) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    from deepsentinel.sources.arguments import check_bands
-
-    asked = check_bands(bands)
-    if asked is None:
-        return None, ("S1", "S2")
-    return asked, tuple(sensor for sensor in ("S1", "S2") if any(sensor_of(name) == sensor for name in asked))
-
-
-def _dates(
-    places: gpd.GeoDataFrame, dates: Any, settings: Mapping[str, Any], sensors: tuple[str, ...]
-) -> pd.Series | None:
-    """The date of each place, if it has one."""
-    if dates is None:
-        if "date" not in places.columns or settings["choose"] != "best" or settings["series"] or len(sensors) < 2:
-            return None
-        dates = places["date"]
-    elif settings["series"] or len(sensors) < 2 or settings["choose"] != "best":
-        raise InputError("dates= chooses among pairs: leave out series=, choose= and bands= of one sensor alone.")
-    found = pd.Series(pd.to_datetime(list(dates), utc=True))
-    if len(found) != len(places) or found.isna().any():
-        raise InputError(f"dates= holds {found.notna().sum()} dates for {len(places)} places; each needs one.")
-    return found
-
-
-def _checked(**given: Any) -> dict[str, Any]:
-    check_size(given["size_px"])
-    check_resolution(given["resolution"])
-    check_number("max_days", given["max_days"], highest=36_500, example="max_days=3")
-    if given["max_cloud"] is not None:
-        check_number("max_cloud", given["max_cloud"], highest=100, example="max_cloud=60")
-    for name in ("per_place", "samples_per_shard"):
-        value = given[name]
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name}={value!r}: give a whole number from 1 up.")
-    if isinstance(given["seed"], bool) or not isinstance(given["seed"], int | np.integer) or given["seed"] < 0:
-        raise InputError(f"seed={given['seed']!r}: give a whole number from 0 up.")
-    if given["choose"] not in get_args(Choose):
-        raise InputError(f"choose={given['choose']!r}: it is 'best' or 'random'.")
-    if given["series"] and given["per_place"] != 1:
-        raise InputError("A series is one sample a place: leave out per_place=.")
-    if given["native"] and given["resolution"] != 10:
-        raise InputError("native=True keeps the pixels of the products: leave out resolution=.")
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
-
-
-def _why_nothing(matched: Matched, wanted: Wanted) -> str:
-    reasons = matched.unmatched["reason"].value_counts()
-    told = "; ".join(f"{count} x {reason}" for reason, count in reasons.items())
-    return (
-        f"None of the {len(matched.unmatched)} places gives a sample between {wanted.start} and {wanted.end}: {told}."
-        " Widen start= and end=, max_days= or max_cloud=."
-    )

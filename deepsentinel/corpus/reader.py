@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ def read_rows(
     settings: Mapping[str, Any],
     specs: Sequence[ArraySpec],
     threads: int | None,
-) -> Iterator[Read]:
+) -> Generator[Read, None, None]:
     """The samples of some rows, in their order."""
     names = rows["source"].to_numpy(object)
     edges = np.flatnonzero(np.r_[True, names[1:] != names[:-1], True])

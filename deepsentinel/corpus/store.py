@@ -12,12 +12,12 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from deepsentinel.errors import InputError
+from deepsentinel.errors import InputError, warn
 from deepsentinel.grids import variable
 
 from .chunks import Chunks
 from .layout import ArraySpec
-from .patches import patch_of
+from .patches import patch_of, refuse_mixed
 from .remote import is_url
 from .table import coords_of, frame_of
 
@@ -59,14 +59,21 @@ def open_corpus(
     coords: dict[str, Any] = {name: variable((name,), _coord(values)) for name, values in layout.coords.items()}
     coords |= {name: values for name, values in coords_of(store).items() if name not in variables}
     corpus = xr.Dataset(variables, coords, {**layout.attrs, "path": store.place.path})
+    planned = int((corpus["status"].values == "planned").sum())
+    if planned:
+        warn(
+            f"{store.place.path} is not built to the end: {layout.samples - planned:,} of {layout.samples:,} samples"
+            " are made, and the others read as empty. build_corpus with the same plan goes on; what is there is"
+            " corpus.isel(sample=corpus.status == 'ok')."
+        )
     return corpus if chunks is None else corpus.chunk({"sample": 1} if chunks == {} else chunks)
 
 
 def samples_of(corpus: xr.Dataset) -> gpd.GeoDataFrame:
     """The table of the samples in a corpus or a part of one, with their outlines, in the order of the Dataset."""
     store = chunks_of(corpus)
-    numbers = np.atleast_1d(corpus["sample"].values)
-    return frame_of(store, numbers)
+    refuse_mixed(corpus, store)
+    return frame_of(store, np.atleast_1d(corpus["sample"].values))
 
 
 def footprint(corpus: xr.Dataset) -> gpd.GeoSeries:

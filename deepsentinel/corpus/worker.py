@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from deepsentinel.errors import DeepSentinelError, ReadError, SourceError
+from deepsentinel.sources.engine import reading_until
 
 from .layout import ArraySpec, Layout, shard_path
 from .masking import CELL_PX, Mask, cell_grid, made, sample_grid
@@ -27,6 +29,7 @@ from .quiet import quietly
 from .reader import Read, plain, read_rows
 from .samples import read_samples, write_samples
 from .shards import CHECKSUM_BYTES, checksum, encode, read_raw, write_shard
+from .stopping import Watch
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -123,10 +126,12 @@ def _forget(token: str) -> None:
 
 
 def build_shard(task: Task) -> Done:
-    """Make one shard and commit it."""
+    """Make one shard and commit it; `Stopped` if nobody wants it any more."""
     job = task.job
+    watch = Watch(Path(job.store) / WORK, job.token)
+    watch.check()
     sources = _sources_of(job)
-    with quietly() as notes:
+    with quietly() as notes, reading_until(watch.stopped), ExitStack() as left:
         held = _held(task) if task.retry else {}
         # A series with gaps is good, but is tried again.
         kept = {at for at, (row, _) in held.items() if pd.isna(row["reason"])}
@@ -140,7 +145,10 @@ def build_shard(task: Task) -> Done:
         old = {at: _restored(held[at], chunks, at) for at in kept}
         facts: dict[int, dict[str, Any]] = {}
         lost: list[Exception] = []
-        for read in read_rows(part, sources, job.settings, pixels, job.threads):
+        # Closed when this is left, and not when the error that says why is forgotten: it reads ahead.
+        reads = left.enter_context(closing(read_rows(part, sources, job.settings, pixels, job.threads)))
+        for read in reads:
+            watch.check()
             at = todo[read.position]
             try:
                 if read.error is not None:
@@ -162,6 +170,7 @@ def build_shard(task: Task) -> Done:
             _check_alive(task, sources, lost[0])
         _fill(table, old)
         _fill(table, facts)
+        watch.check()
         _write(task, chunks, table)
         said = tuple(dict.fromkeys(notes))
     failed = int((table["status"] == "failed").sum())

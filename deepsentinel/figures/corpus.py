@@ -17,9 +17,10 @@ from deepsentinel.files import atomic_path, write_text
 from deepsentinel.legend import Legend
 
 from . import credits, slides
-from .corpus_map import sample_map, view_of
+from .corpus_map import sample_map
 from .corpus_parts import bars_of_classes, channel_boxes, class_keys, histogram, month_bars, pictures_of, strip
 from .slides import BLUE, FAINT, FOOT_IN, HEAD_IN, INK, MARGIN_IN, ORANGE, PAGE_WIDTH_IN, SKY, VERMILION
+from .views import view_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -228,6 +229,24 @@ def examples_figure(corpus: xr.Dataset, *, title: str | None = None) -> Figure:
 def corpus_facts(corpus: xr.Dataset) -> CorpusCard:
     """A card of the table alone: no pixel is read."""
     return corpus_card(corpus.drop_vars(list(corpus.data_vars)), max_samples=1, progress=False)
+
+
+def save_plan(plan: Any, folder: str | os.PathLike[str]) -> Path:
+    """The plan in a folder, as `plan.save` writes it, and its picture beside it.
+
+    >>> import tempfile, geopandas as gpd, deepsentinel as ds
+    >>> src = ds.open_source("demo", size_px=256)
+    >>> points = gpd.GeoDataFrame(geometry=[src.area.geometry.centroid], crs="EPSG:4326")
+    >>> plan = ds.plan_corpus(points, src, start="2018-06-01", end="2018-06-30", size_px=64)
+    >>> (save_plan(plan, tempfile.mkdtemp() + "/plan") / "plan.png").exists()
+    True
+    """
+    from .patches import show
+
+    target: Path = plan.save(folder)
+    with atomic_path(target / "plan.png") as temporary:
+        show(plan).savefig(temporary, dpi=150, format="png")
+    return target
 
 
 def plan_figure(plan: Any, *, title: str | None = None) -> Figure:

@@ -20,6 +20,7 @@ from deepsentinel.contract import check_patch
 from deepsentinel.errors import InputError
 
 from . import corpus, credits, embeddings, fractions, masks
+from .corpus_layers import taken_apart
 from .panels import Panel, default_panels, panel
 from .sheets import sheet
 from .slides import apart, credit_of, day_words, metres_per_px, minute, place, time_of, years_of
@@ -73,6 +74,7 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
     >>> type(show(patch)).__mro__[1].__name__
     'Figure'
     """
+    obj, panels = taken_apart(obj, panels)
     obj = _whole(obj)
     if corpus.drawer_of(obj) is not None:
         pass

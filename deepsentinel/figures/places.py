@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,21 +13,17 @@ from deepsentinel.geometries import kinds
 from deepsentinel.legend import Legend
 
 from . import slides
-from .earth import EARTH_M, SEA, draw_land, forth, globe, projected, sphere
+from .earth import forth, globe, projected, sphere
 from .listing import Entry, listed, map_page
 from .slides import FAINT, FOOT_IN, HEAD_IN, INK, MARGIN_IN, PAGE_WIDTH_IN
+from .views import View, draw_ground, view_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from pyproj import CRS
 
 WINDOW_COLUMNS = frozenset({"crs", "x0", "y0", "size_px", "resolution"})
-# Beyond so many degrees around their middle, places are shown on a map of the world.
-LOCAL_DEG = 40.0
-# On a map that shows less than this the outline of the land, right to ten kilometres, would be wrong.
-OUTLINE_M = 400_000.0
 # More than these are not seen, and slow the drawing down.
 DRAWN = 100_000
 WINDOWS_DRAWN = 3000
@@ -51,30 +46,6 @@ def is_places(obj: Any) -> bool:
     return columns >= WINDOW_COLUMNS or (len(obj) > 0 and set(kinds(obj.geometry.array)) <= {"point", "none"})
 
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    """A projection, and what of it the page shows."""
-
-    crs: CRS
-    world: bool
-    sides: tuple[float, float, float, float]
-    """West, south, east and north in metres of the projection."""
-    centre: tuple[float, float]
-    radius_deg: float
-
-    @property
-    def width_m(self) -> float:
-        return self.sides[2] - self.sides[0]
-
-    @property
-    def height_m(self) -> float:
-        return self.sides[3] - self.sides[1]
-
-    @property
-    def aspect(self) -> float:
-        return self.width_m / self.height_m
-
-
 def places_figure(places: gpd.GeoDataFrame, *, title: str | None) -> Figure:
     """The places on a map, by class where they have one.
 
@@ -85,7 +56,7 @@ def places_figure(places: gpd.GeoDataFrame, *, title: str | None) -> Figure:
     """
     lon, lat = _middles(places)
     windows = set(places.columns) >= WINDOW_COLUMNS
-    view = _view_of(lon, lat, _size_m(places) if windows else 0.0)
+    view = view_of(lon, lat, _size_m(places) if windows else 0.0)
     legend, codes = _classes(places)
     entries = _entries(legend, codes)
     noun = "window" if windows else "point"
@@ -95,8 +66,7 @@ def places_figure(places: gpd.GeoDataFrame, *, title: str | None) -> Figure:
         "footer": _where(lon, lat) + (f" · {DRAWN:,} of them drawn" if len(lon) > DRAWN else ""),
         "credit": "deepsentinel",
     }
-    outlined = view.world or view.width_m > OUTLINE_M
-    if outlined or not entries:  # then there is a globe
+    if view.outlined or not entries:  # then there is a globe
         page["credit"] = "Land: Natural Earth, 1:110 million · deepsentinel"
     if view.world:
         fig, axes = _world_page(view, entries, **page)
@@ -105,12 +75,7 @@ def places_figure(places: gpd.GeoDataFrame, *, title: str | None) -> Figure:
         fig, axes = map_page(view.aspect, view.width_m, heading=heading, entries=entries, **page)
     axes.set_xlim(view.sides[::2])
     axes.set_ylim(view.sides[1::2])
-    if view.world:
-        draw_land(axes, view.crs, None)
-    elif outlined:
-        axes.set_facecolor(SEA)
-        corner_m = np.hypot(view.width_m, view.height_m) / 2
-        draw_land(axes, view.crs, (view.centre, view.radius_deg + float(np.degrees(corner_m / EARTH_M)) + 2))
+    draw_ground(axes, view)
     if not view.world and not entries:
         _locator(fig, view)
     colours = _colours(legend, codes, len(lon))
@@ -138,41 +103,7 @@ def _middles(places: gpd.GeoDataFrame) -> tuple[np.ndarray, np.ndarray]:
     return lon, lat
 
 
-def _view_of(lon: np.ndarray, lat: np.ndarray, size_m: float) -> _View:
-    from pyproj import CRS
-
-    lam, phi = np.radians(lon), np.radians(lat)
-    xyz = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)
-    # The middle of what they span, so that a crowd in one corner does not draw the map there.
-    middle = (xyz.min(axis=0) + xyz.max(axis=0)) / 2
-    length = float(np.linalg.norm(middle))
-    radius_deg = 180.0
-    if length > 1e-9:
-        radius_deg = float(np.degrees(np.arccos(np.clip(xyz @ (middle / length), -1, 1)).max()))
-    if radius_deg > LOCAL_DEG:
-        crs = CRS("+proj=eqearth +lon_0=0 +R=6371000 +type=crs")
-        edge = forth(crs, np.array([-180.0, 180.0, 0.0, 0.0]), np.array([0.0, 0.0, -90.0, 90.0]))
-        (west, east), (south, north) = edge[0][:2], edge[1][2:]
-        sides = float(west) * 1.01, float(south) * 1.01, float(east) * 1.01, float(north) * 1.01
-        return _View(crs, True, sides, (0.0, 0.0), 180.0)
-    unit = middle / length
-    centre = float(np.degrees(np.arctan2(unit[1], unit[0]))), float(np.degrees(np.arcsin(np.clip(unit[2], -1, 1))))
-    if abs(centre[1]) > 80:  # there no meridian is more in the middle than another
-        centre = 0.0, centre[1]
-    crs = CRS(f"+proj=laea +lat_0={centre[1]:.6f} +lon_0={centre[0]:.6f} +units=m +type=crs")
-    x, y = forth(crs, lon, lat)
-    west, south, east, north = x.min(), y.min(), x.max(), y.max()
-    # A single point has no size of its own; and no map is so narrow that nothing is seen around the places.
-    pad = 0.04 * max(east - west, north - south) + size_m or 5000.0
-    wide, tall = east - west + 2 * pad, north - south + 2 * pad
-    more_x, more_y = max(tall / 2 - wide, 0) / 2, max(wide / 2 - tall, 0) / 2
-    left, right = float(west - pad - more_x), float(east + pad + more_x)
-    return _View(
-        crs, False, (left, float(south - pad - more_y), right, float(north + pad + more_y)), centre, radius_deg
-    )
-
-
-def _world_page(view: _View, entries: list[Entry], **page: Any) -> tuple[Figure, Axes]:
+def _world_page(view: View, entries: list[Entry], **page: Any) -> tuple[Figure, Axes]:
     """A page wide map of the whole Earth, its classes in columns below it."""
     rows = -(-len(entries) // LEGEND_COLUMNS)
     width_in = min(PAGE_WIDTH_IN - 2 * MARGIN_IN, (6.0 - LEGEND_ROW_IN * rows) * view.aspect)
@@ -199,13 +130,13 @@ def _world_page(view: _View, entries: list[Entry], **page: Any) -> tuple[Figure,
     return fig, axes
 
 
-def _locator(fig: Figure, view: _View) -> None:
+def _locator(fig: Figure, view: View) -> None:
     """Where on Earth the map is: a globe in the free half of the page."""
     tall_in = fig.get_figheight() - HEAD_IN - FOOT_IN - 0.2
     size_in = min(4.4, tall_in)
     left_in = PAGE_WIDTH_IN - MARGIN_IN - size_in - 0.5
     axes = slides.axes_in(fig, left_in, HEAD_IN + (tall_in - size_in) / 2, size_in, size_in)
-    globe(axes, view.centre, view.radius_deg)
+    globe(axes, view.centre, view.reach_deg)
 
 
 def _dots(axes: Axes, x: np.ndarray, y: np.ndarray, colours: np.ndarray) -> None:
@@ -217,7 +148,7 @@ def _dots(axes: Axes, x: np.ndarray, y: np.ndarray, colours: np.ndarray) -> None
     axes.scatter(x, y, s=size, c=colours, zorder=3, rasterized=len(x) > 5000, **edge)
 
 
-def _outlines(axes: Axes, places: gpd.GeoDataFrame, view: _View, colours: np.ndarray) -> None:
+def _outlines(axes: Axes, places: gpd.GeoDataFrame, view: View, colours: np.ndarray) -> None:
     from matplotlib.collections import PolyCollection
 
     parts, row = shapely.get_parts(np.asarray(places.geometry.array, dtype=object), return_index=True)

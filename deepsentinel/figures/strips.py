@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ THUMB_GAP_IN = 0.1
 # A strip of one or two dates would otherwise fill the page with one picture.
 THUMB_MAX_IN = 2.6
 AXIS_IN = 0.78
+CLEAR_PERCENT = 20.0
+"""A date with no more cloud than this shows the ground."""
 
 
 def series_figure(series: xr.Dataset, *, panels: Sequence[str] | None, title: str | None, max_dates: int) -> Figure:
@@ -104,12 +106,14 @@ def _strip(series: xr.Dataset, name: str, max_dates: int) -> _Strip:
     times = series[axis].to_numpy()
     indices = np.unique(np.linspace(0, times.size - 1, min(max_dates, times.size)).round().astype(int)).tolist()
     dates = [coarsen(along.isel({axis: index}), THUMB_MAX_PX) for index in indices]
+    clouds = {index: cloud_percent(series, index) for index in indices} if sensor == "S2" else {}
     limits = None
     if name not in ("SCL", "angle"):
-        # The median over the dates, so that a cloudy one does not set the stretch of all.
-        medians = np.median([limits_of(date, name) for date in dates], axis=0)
-        limits = [(float(low), float(high)) for low, high in medians]
-    clouds = {index: cloud_percent(series, index) for index in indices} if sensor == "S2" else {}
+        # The median over the clear ones, so that clouds do not set the stretch of all.
+        limits_each = [
+            limits_of(date, name) for date, clear in zip(dates, _clear(indices, clouds), strict=True) if clear
+        ]
+        limits = [(float(low), float(high)) for low, high in np.median(limits_each, axis=0)]
     return _Strip(
         sensor={"S1": "Sentinel-1", "S2": "Sentinel-2"}[sensor],
         times=times,
@@ -117,6 +121,18 @@ def _strip(series: xr.Dataset, name: str, max_dates: int) -> _Strip:
         pictures=[panel(date, name, limits) for date in dates],
         clouds={index: percent for index, percent in clouds.items() if percent is not None},
     )
+
+
+def _clear(indices: Sequence[int], clouds: Mapping[int, float | None]) -> list[bool]:
+    """Which dates tell what the ground looks like: those of few clouds, or else the clearest; all where nobody knows.
+
+    >>> _clear([0, 4, 9], {0: 90.0, 4: 3.0, 9: None}), _clear([0, 4], {0: 90.0, 4: 60.0}), _clear([0, 4], {})
+    ([False, True, False], [False, True], [True, True])
+    """
+    known = [percent for percent in (clouds.get(index) for index in indices) if percent is not None]
+    most = max(CLEAR_PERCENT, min(known)) if known else None
+    shares = [clouds.get(index) for index in indices]
+    return [most is None or (percent is not None and percent <= most) for percent in shares]
 
 
 def _sensor(name: str) -> str:

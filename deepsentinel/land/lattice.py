@@ -30,7 +30,14 @@ STRIP = 200_000
 COLUMNS = ("crs", "x0", "y0", "size_px", "resolution", "lon", "lat", "geometry")
 
 
-def cover(region: Any, size_px: int = 256, stride: int | None = None, resolution: float = 10) -> gpd.GeoDataFrame:
+def cover(
+    region: Any,
+    size_px: int = 256,
+    stride: int | None = None,
+    resolution: float = 10,
+    *,
+    snap_m: float | None = None,
+) -> gpd.GeoDataFrame:
     """Square windows at equal steps, all that share ground with a region; nothing of it is left out.
 
     The steps are counted from the origin of the projection: windows of two regions, or of two runs, therefore coincide
@@ -48,6 +55,9 @@ def cover(region: Any, size_px: int = 256, stride: int | None = None, resolution
         The step from one to the next in pixels; None: `size_px`, side by side. Half of it makes them overlap by half.
     resolution
         The side of a pixel in metres.
+    snap_m
+        Windows begin at multiples of so many metres; 60 for `native=True`. The step is shortened to such a multiple
+        where it is none, so that neighbours overlap a little: of 256 pixels of 10 m by 40 m.
 
     Returns
     -------
@@ -64,13 +74,24 @@ def cover(region: Any, size_px: int = 256, stride: int | None = None, resolution
     for name, value in (("size_px", size_px), ("stride", size_px if stride is None else stride)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name}={value!r} is not a number of pixels; give 1 or more, such as {name}=256.")
-    number = isinstance(resolution, int | float | np.number) and not isinstance(resolution, bool)
-    if not (number and np.isfinite(resolution) and resolution > 0):
-        raise InputError(f"resolution={resolution!r} is not a pixel size; give metres, such as resolution=10.")
+    for name, metres in (("resolution", resolution), ("snap_m", 60 if snap_m is None else snap_m)):
+        number = isinstance(metres, int | float | np.number) and not isinstance(metres, bool)
+        if not (number and np.isfinite(metres) and metres > 0):
+            raise InputError(f"{name}={metres!r} is not a size in metres; give a number above 0, such as {name}=10.")
     size_m, step_m = size_px * resolution, (size_px if stride is None else stride) * resolution
+    up_m = 0.0
+    if snap_m is not None:
+        # Shortened and never lengthened, or ground would be left out; a hair more, as 2.5 m do not add up exactly.
+        steps = int(step_m / snap_m + 1e-9)
+        if not steps:
+            raise InputError(
+                f"snap_m={snap_m:g} is more than the {step_m:g} m from one window to the next: no lattice."
+            )
+        step_m = steps * snap_m
+        up_m = -size_m % snap_m  # it is the upper left corner that snaps
     zones = _zones(region)
     _check_number(zones, step_m)
-    found = [(crs, _windows(_dense(shape), crs, size_m, step_m, SLACK_PX * resolution)) for crs, shape in zones]
+    found = [(crs, _windows(_dense(shape), crs, size_m, step_m, SLACK_PX * resolution, up_m)) for crs, shape in zones]
     found = [(crs, corners) for crs, corners in found if len(corners)]
     names = np.repeat([crs for crs, _ in found], [len(corners) for _, corners in found])
     corners = np.concatenate([np.empty((0, 2)), *(corners for _, corners in found)])
@@ -138,23 +159,28 @@ def _dense(shape: shapely.Geometry) -> shapely.Geometry:
     return shapely.segmentize(shape, max(STEP_DEG, (east - west + north - south) / 4000))
 
 
-def _windows(shape: shapely.Geometry, crs: str, size_m: float, step_m: float, slack_m: float) -> np.ndarray:
-    """The upper left corners of the windows that share ground with a shape in degrees."""
+def _windows(
+    shape: shapely.Geometry, crs: str, size_m: float, step_m: float, slack_m: float, up_m: float
+) -> np.ndarray:
+    """The upper left corners of the windows that share ground with a shape in degrees.
+
+    Lower edges lie `up_m` above the multiples of the step.
+    """
     xy = shapely.get_coordinates(shape)
     flat = shapely.set_coordinates(shape, np.column_stack(transformer("EPSG:4326", crs).transform(*xy.T)))
     flat = flat if flat.is_valid else shapely.make_valid(flat)
     shapely.prepare(flat)
     left, bottom, right, top = flat.bounds
     # Windows that reach into the box around the shape, counted from the origin of the projection.
-    first_x, first_y = (int(np.floor((low + slack_m - size_m) / step_m)) + 1 for low in (left, bottom))
-    last_x, last_y = (int(np.ceil((high - slack_m) / step_m)) - 1 for high in (right, top))
+    first_x, first_y = (int(np.floor((low + slack_m - size_m) / step_m)) + 1 for low in (left, bottom - up_m))
+    last_x, last_y = (int(np.ceil((high - slack_m) / step_m)) - 1 for high in (right, top - up_m))
     columns = np.arange(first_x, last_x + 1)
     rows = np.arange(last_y, first_y - 1, -1)
     kept = []
     deep = max(STRIP // max(len(columns), 1), 1)
     for start in range(0, len(rows), deep):
         y, x = (axis.ravel() for axis in np.meshgrid(rows[start : start + deep], columns, indexing="ij"))
-        x0, y0 = x * step_m, y * step_m
+        x0, y0 = x * step_m, y * step_m + up_m
         # A little smaller than they are, so that those which only touch the shape are not taken for part of it.
         inner = shapely.box(x0 + slack_m, y0 + slack_m, x0 + size_m - slack_m, y0 + size_m - slack_m)
         hit = shapely.intersects(flat, inner)

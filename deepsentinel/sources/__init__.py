@@ -3,8 +3,8 @@
 Every source speaks the protocol in `base`; the list below is all there is to register. Who is who:
 
 - the sources: `stac` (any catalog: searching, and remembering what was found) on `reading` (rows to patches) on
-  `plans` (what to read of a scene and what its numbers mean); `services` (Planetary Computer, CDSE) with `presets`;
-  `samples`; `demo` with `demo_catalog` and `demo_files`
+  `plans` (what to read of a scene and what its numbers mean) and `choices` (which bands, and how they are resampled);
+  `services` (Planetary Computer, CDSE) with `presets`; `samples`; `demo` with `demo_catalog` and `demo_files`
 - catalogs: `catalog` (files near and far), `api` (services), `web` (HTTP with patience)
 - one item: `items` (what it says), `assets` (which file is which band), `harmonise` (offsets and units), `tables`
   (items to the scenes table)

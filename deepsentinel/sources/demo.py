@@ -159,6 +159,7 @@ class DemoSource(StacSource):
                 if now - self._fresh.get(name, 0.0) > 5.0:
                     with suppress(OSError):
                         os.utime(folder)
+                        os.utime(self.folder)
                     self._fresh[name] = now
                 if folder.is_dir():
                     return
@@ -179,22 +180,16 @@ class DemoSource(StacSource):
     def _trim(self) -> None:
         """Keep all demo worlds together within bounds; this one and scenes lately asked for stay, whatever they take.
 
-        Scenes of all worlds go first, least recently used before others; whole worlds only where those do not suffice.
+        Scenes of all worlds go first, least recently used before others. Whole worlds go where those do not suffice, or
+        where there are so many worlds that hardly a scene would find room.
         """
         worlds = self.folder.parent
         limit = time.time() - IN_USE_S
-        with self._building:
-            scenes = [entry for root in worlds.glob(f"*/{_SCENES}") for entry in os.scandir(root)]
-            keep = [entry.name for entry in scenes if _used(entry) > limit]
-        rest = folder_bytes(worlds) - sum(folder_bytes(entry.path) for entry in scenes)
-        trim_cache(worlds.glob(f"*/{_SCENES}"), max(0, CACHE_BYTES - rest), keep=keep)
         os.utime(self.folder)
-        in_use = [entry.name for entry in os.scandir(worlds) if _used(entry) > limit]
-        trim_cache(worlds, CACHE_BYTES, keep=in_use)
-
-
-def _used(entry: os.DirEntry[str]) -> float:
-    try:
-        return entry.stat().st_mtime
-    except OSError:
-        return 0.0
+        scenes = list(worlds.glob(f"*/{_SCENES}"))
+        rest = folder_bytes(worlds) - sum(map(folder_bytes, scenes))
+        if rest > CACHE_BYTES / 2 and trim_cache(worlds, CACHE_BYTES, in_use_since=limit):
+            scenes = list(worlds.glob(f"*/{_SCENES}"))
+            rest = folder_bytes(worlds) - sum(map(folder_bytes, scenes))
+        trim_cache(scenes, max(0, CACHE_BYTES - rest), in_use_since=limit)
+        trim_cache(worlds, CACHE_BYTES, in_use_since=limit)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepsentinel.bands import DTYPES, S1_BANDS, S2_BANDS, S2_L1C_BANDS, S2_L2A_BANDS, sensor_of
+from deepsentinel.bands import DTYPES, S1_BANDS, S2_BANDS
 from deepsentinel.errors import NothingFoundError, ReadError
 
 from . import items as facts
 from .arguments import CODES
 from .assets import AssetRef, Item, is_missing
+from .choices import AUTO, choose_bands, method_of
 from .harmonise import (
     Offset,
     OffsetRule,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from .engine import Want
 
 Array = NDArray[Any]
-# Radar without a method asked for: interpolated, or averaged where the grid is coarse (see `method_of`).
-AUTO = "auto"
 COARSE_M = 20.0
 Methods = dict[str, str] | str | None
 PROBE_PX = 512
@@ -164,58 +163,6 @@ def time_of(item: Item) -> np.datetime64:
     stamp = pd.Timestamp(str(facts.moment(item)))
     stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
     return stamp.tz_localize(None).as_unit("ns").to_datetime64()
-
-
-def method_of(name: str, resampling: dict[str, str] | str | None, quantity: Quantity | None = None) -> str:
-    """How a band goes onto a grid that its pixels do not fit.
-
-    Optical pixels stay what they are (nearest). Radar is interpolated, in power: its neighbours differ by speckle, and
-    the nearest of them is as random as any; on a grid of 20 m and more it is averaged, which is what takes speckle
-    away. Amplitude and packed decibels are the exception, because the engine cannot average them as power.
-
-    >>> method_of("B05", None), method_of("VV", None, "power"), method_of("SCL", "bilinear")
-    ('nearest', 'auto', 'nearest')
-    """
-    if isinstance(resampling, Mapping) and name in resampling:
-        return resampling[name]
-    if name in CODES:
-        return "nearest"
-    if isinstance(resampling, str):
-        return resampling
-    if name in S1_BANDS and quantity in ("power", "db"):
-        return AUTO
-    return "bilinear" if name == "angle" else "nearest"
-
-
-def choose_bands(item: Item, sensor: str, held: Mapping[str, AssetRef], asked: tuple[str, ...] | None) -> list[str]:
-    """The bands to read of one scene: those asked for, which must all be there, or the usual ones that are."""
-    if asked is None:
-        if sensor == "S2":
-            usual = [*(S2_L1C_BANDS if facts.level(item) == "L1C" else S2_L2A_BANDS), "SCL"]
-        else:
-            usual = ["VV", "VH"] if "VV" in held or "VH" in held else ["HH", "HV"]
-            usual.append("angle")
-        chosen = [name for name in usual if name in held]
-        if not any(name in held for name in usual if name not in ("SCL", "angle")):
-            raise ReadError(
-                f"Scene {item['id']} has no asset that is a band. It has "
-                f"{', '.join(item.get('assets') or {}) or 'no assets'}; if one of them is, name it: "
-                "open_source(..., assets={'B04': '<asset>'})."
-            )
-        return chosen
-    chosen = [name for name in asked if sensor_of(name) == sensor]
-    missing = [name for name in chosen if name not in held]
-    if missing:
-        what = (
-            f"its polarisations are {facts.polarisations(held)}"
-            if sensor == "S1"
-            else f"it has {', '.join(sorted(held))}"
-        )
-        raise ReadError(
-            f"Scene {item['id']} has no {', '.join(missing)}: {what or 'nothing'}. Ask for other bands, choose "
-            "another scene, or name the asset: open_source(..., assets={...})."
-        )
-    return chosen
 
 
 class Planner(ABC):

@@ -218,7 +218,7 @@ class StacSource(PixelReader):
 
         rows = self._remember(item for item in self._files().items(worth) if wanted(item))
         for sensor in query.sensors:
-            if not met & set(self._collections.get(sensor, met)):
+            if sensor in self._collections and not met & set(self._collections[sensor]):
                 raise InputError(
                     f"{self.name} has no collection {' or '.join(self._collections[sensor])} of {sensor}, which "
                     f"collections= asks for. It has {', '.join(sorted(met - {''})) or 'none with a name'}."

@@ -13,6 +13,7 @@ import numpy as np
 import deepsentinel as ds
 from deepsentinel.corpus.build import build_corpus
 from deepsentinel.corpus.plan import Plan, plan_corpus
+from deepsentinel.corpus.store import open_corpus
 from deepsentinel.errors import DeepSentinelWarning
 from deepsentinel.sources.demo import DemoSource
 
@@ -67,6 +68,13 @@ def direct(path: Any, grid: Any, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeepSentinelWarning)
         return ds.rasterize(ds.read_labels(path), grid, **options)
+
+
+def half_built(folder: Path) -> Any:
+    """A corpus that may not be built to the end, which opening it tells of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is not built to the end", DeepSentinelWarning)
+        return open_corpus(folder)
 
 
 def quiet_build(*args: Any, **options: Any) -> Any:

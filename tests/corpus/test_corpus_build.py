@@ -9,8 +9,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
+import shapely
 import zarr
-from build_kit import BreakingSource, digest, direct, masks_of, points_in, quiet_build, quiet_plan
+from affine import Affine
+from build_kit import BreakingSource, digest, direct, half_built, masks_of, points_in, quiet_build, quiet_plan
 
 import deepsentinel as ds
 from deepsentinel.contract import check_patch
@@ -24,6 +27,7 @@ from deepsentinel.corpus.samples import read_samples
 from deepsentinel.corpus.store import open_corpus
 from deepsentinel.corpus.tiling import parcel_windows
 from deepsentinel.errors import DeepSentinelWarning, InputError, SourceError
+from deepsentinel.legend import Legend
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +212,9 @@ def test_stopped_it_opens_and_goes_on(src: Any, plan: Plan, built: Path, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         quiet_build(plan, folder, masks_of(src), on_progress=stop)
     (folder / "s2" / ".partial-abandoned").write_bytes(b"half")
-    corpus = open_corpus(folder)
+    with pytest.warns(DeepSentinelWarning, match=r"is not built to the end: \d+ of \d+ samples are made") as caught:
+        corpus = open_corpus(folder)
+    assert len(caught) == 1
     ready = corpus["status"].values == "ok"
     assert 0 < ready.sum() < len(plan.samples)
     assert set(corpus["status"].values[~ready]) == {"planned"}
@@ -267,7 +273,7 @@ def test_a_source_that_is_gone_stops_the_build(src: Any, plan: Plan, built: Path
 
     with pytest.raises(SourceError, match=r"demo can no longer be read.*Call build_corpus again"):
         quiet_build(plan, folder, masks_of(src), threads=1, on_progress=vanish)
-    corpus = open_corpus(folder)
+    corpus = half_built(folder)
     assert "failed" not in corpus["status"].values
     assert "ok" in corpus["status"].values
     src.broken = ()
@@ -294,7 +300,7 @@ def test_a_full_disk_or_a_read_only_folder_stops_the_build(
             SourceError, match=r"cannot be written to .*(No space|Permission).*goes on where it stopped"
         ):
             quiet_build(plan, folder, masks_of(src), threads=1)
-    assert "ok" in open_corpus(folder)["status"].values
+    assert "ok" in half_built(folder)["status"].values
     quiet_build(plan, folder, masks_of(src))
     assert digest(folder) == digest(built)
 
@@ -325,9 +331,48 @@ def test_labels_that_cannot_be_used_are_refused(
 
 def test_labels_that_reach_no_sample_are_background(src: Any, plan: Plan, tmp_path: Path) -> None:
     far = gpd.GeoDataFrame({"ground_truth": [7]}, geometry=gpd.points_from_xy([10], [10]).buffer(0.01), crs=4326)
-    quiet_build(plan, tmp_path / "c.zarr", {"far": far})
+    with pytest.warns(DeepSentinelWarning) as caught:
+        report = build_corpus(plan, tmp_path / "c.zarr", {"far": far}, progress=False)
+    (note,) = [str(one.message) for one in caught]
+    assert note.startswith(f"None of the {len(plan.samples)} samples is touched by the labels 'far'")
+    assert report.notes == (note,)
+    assert note in repr(report)
     corpus = open_corpus(tmp_path / "c.zarr")
     assert int(corpus["far_class_map"].max()) == 0
+    # One that is touched is enough, were it by a line that is as wide.
+    row = plan.samples.iloc[-1]
+    near = gpd.GeoDataFrame({"ground_truth": [7]}, geometry=[row.geometry.centroid.buffer(1e-4)], crs=4326)
+    assert build_corpus(plan, tmp_path / "d.zarr", {"near": near}, progress=False).notes == ()
+    east = shapely.transform(row.geometry.exterior, lambda xy: xy + np.array([0.001, 0]))
+    line = gpd.GeoDataFrame({"ground_truth": [7], "width_m": [300.0]}, geometry=[east], crs=4326)
+    assert build_corpus(plan, tmp_path / "e.zarr", {"line": line}, progress=False).notes == ()
+
+
+def test_a_raster_that_covers_some_of_the_samples_says_how_many(plan: Plan, tmp_path: Path) -> None:
+    crs = plan.samples["crs"].value_counts().index[0]
+    mine = (plan.samples["crs"] == crs).to_numpy()
+    corner = np.array(plan.samples["transform"].tolist())[:, [2, 5]]
+    # East of the westernmost sample.
+    west, top = corner[mine, 0].min() + 400, corner[mine, 1].max() + 100
+    with rasterio.open(
+        tmp_path / "half.tif", "w", driver="GTiff", width=3000, height=3000, count=1, dtype="uint8", crs=crs,
+        transform=Affine(10, 0, west, 0, -10, top),
+    ) as file:  # fmt: skip
+        file.write(np.ones((1, 3000, 3000), "uint8"))
+    legend = Legend.of_codes([1])
+    with pytest.warns(DeepSentinelWarning) as caught:
+        report = build_corpus(
+            plan, tmp_path / "c.zarr", {"half": {"labels": tmp_path / "half.tif", "legend": legend}}, progress=False
+        )
+    (note,) = [str(one.message) for one in caught]
+    corpus = open_corpus(tmp_path / "c.zarr")
+    held = (corpus["half_class_map"] == 1).any(("y", "x")).values
+    assert 0 < held.sum() < len(held)
+    assert note == (
+        f"The labels 'half' (half.tif) reach {held.sum()} of {len(held)} samples: the masks of the others are all"
+        " background."
+    )
+    assert report.notes == (note,)
 
 
 def test_what_is_said_of_many_samples_is_said_once(src: Any, plan: Plan, tmp_path: Path) -> None:

@@ -33,7 +33,26 @@ def built(tmp_path_factory):
 def test_the_plan_has_a_picture_beside_it(built):
     from PIL import Image
 
-    assert Image.open(built / "plan" / "plan.png").size[0] > 1000
+    for folder in (built, built / "corpus.zarr"):
+        assert Image.open(folder / "plan" / "plan.png").size[0] > 1000
+
+
+def test_bands_in_their_own_pixels_and_one_sensor_alone(built):
+    from deepsentinel.corpus.plan import load_plan
+
+    words = [
+        "plan",
+        str(built / "points.gpkg"),
+        "--option",
+        "size_px=256",
+        "--start",
+        "2018-05-01",
+        "--end",
+        "2018-08-31",
+    ]
+    assert cli.main([*words, "--size-px", "36", "--native", "--sensors", "S2", "--out", str(built / "native")]) == 0
+    settings = load_plan(built / "native").settings
+    assert (settings["native"], settings["sensors"], settings["bands"]) == (True, ["S2"], None)
 
 
 def test_points_are_those_of_the_verb(built):

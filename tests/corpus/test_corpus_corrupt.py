@@ -140,6 +140,53 @@ def test_samples_that_failed_or_are_not_built_are_no_damage(tmp_path: Path) -> N
     assert report.samples == 7
 
 
+def test_a_shard_that_is_gone_is_no_empty_sample(folder: Path) -> None:
+    shard_path(folder, S2, 1).unlink()
+    chunks, samples = Chunks(folder), [3, 5, 8]
+    said = rf"Sample 5 of array 's2' cannot be read from {folder}/s2/c/1/0/0/0: the file is missing.*retry_failed=True"
+    with pytest.raises(ReadError, match=said):
+        chunks.read("s2", 5)
+    with pytest.raises(ReadError, match=said):
+        chunks.read_many("s2", samples)
+    with pytest.raises(ReadError, match=said):
+        patch_of(open_corpus(folder), 5)
+    np.testing.assert_array_equal(chunks.read_many("s1", samples), pixels()["s1"][samples])
+    assert readable(folder, "s2") == [0, 1, 2, 3, 8, 9]
+
+
+def test_far_away_a_shard_that_is_gone_is_no_empty_sample(folder: Path) -> None:
+    pytest.importorskip("obstore")
+    from deepsentinel.corpus.remote import open_remote
+
+    shard_path(folder, S2, 1).unlink()
+    store = open_remote("memory://test-corpus-gone")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.put(str(path.relative_to(folder)), path.read_bytes())
+    chunks = Chunks("memory://test-corpus-gone")
+    with pytest.raises(ReadError, match=r"Sample 5 of array 's2' .*/s2/c/1/0/0/0: the file is missing.*publish"):
+        chunks.read_many("s2", [3, 5, 8])
+    np.testing.assert_array_equal(chunks.read_many("s2", [3, 8]), pixels()["s2"][[3, 8]])
+
+
+def test_what_failed_or_is_not_built_is_empty_until_it_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "c.zarr"
+    create_store(folder, layout())
+    chunks = Chunks(folder)
+    assert not chunks.read_many("s2", range(10)).any()
+    (folder / "parts").mkdir()
+    part = table().iloc[4:8].copy()
+    part.loc[5, ["status", "reason"]] = "failed", "gone"
+    write_shards(folder, layout(), pixels(), shards=[1], bad=[5])
+    part.to_parquet(folder / "parts" / "000001.parquet")
+    found = chunks.read_many("s2", range(10))
+    assert np.flatnonzero(found.any(axis=(1, 2, 3))).tolist() == [4, 6, 7]
+    shard_path(folder, S2, 1).unlink()
+    with pytest.raises(ReadError, match="Sample 6"):
+        Chunks(folder).read("s2", 6)
+    assert not Chunks(folder).read("s2", 5).any()
+
+
 def test_a_torn_table_is_damage_and_the_pixels_are_checked_all_the_same(folder: Path) -> None:
     (folder / "samples.parquet").write_bytes(b"PAR1")
     flip(shard_path(folder, S2, 0), 10)

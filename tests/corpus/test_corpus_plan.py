@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 import deepsentinel as ds
+from deepsentinel.bands import sensor_of
 from deepsentinel.corpus.ordering import morton
 from deepsentinel.corpus.plan import Plan, load_plan, plan_corpus
 from deepsentinel.corpus.reader import grids_of
@@ -96,8 +97,29 @@ def test_who_has_no_sample_is_told_with_the_reason(src: Any) -> None:
     assert plan.unmatched[["place", "source", "reason"]].to_numpy().tolist() == [
         [2, "demo", "no Sentinel-2 scene covers it"]
     ]
-    with pytest.raises(NothingFoundError, match=r"None of the 1 places .* Widen"):
+    with pytest.raises(NothingFoundError, match=r"None of the 1 places .* no Sentinel-2 scene"):
         plan_corpus(far, src, **SEASON)
+
+
+def test_what_to_widen_is_said_only_where_it_helps(src: Any) -> None:
+    def at(lon: float, lat: float) -> gpd.GeoDataFrame:
+        return gpd.GeoDataFrame(geometry=gpd.points_from_xy([lon], [lat]), crs="EPSG:4326")
+
+    middle = at(*src.area.geometry.centroid.coords[0])
+    dark = {"start": "2018-06-01", "end": "2018-06-02", "size_px": 32}
+    with pytest.raises(NothingFoundError, match=r"Widen start= and end= or max_days=\.$"):
+        plan_corpus(middle, src, **dark, max_days=0)
+    with pytest.raises(NothingFoundError, match=r"outside 'demo'.*sample_land\(1, src\.area\)") as told:
+        plan_corpus(at(2.35, 48.85), src, **SEASON)
+    assert "Widen" not in str(told.value)
+    nothing = ds.open_source(src.folder / "catalog.json", name="mine")
+    with pytest.raises(NothingFoundError, match=r"in the sea.*sample_land draws places on land") as told:
+        plan_corpus(at(-30.0, 40.0), nothing, **SEASON)
+    assert "Widen" not in str(told.value)
+    # Paris is on land, and a pier off the coast may be: the outline is right to ten kilometres.
+    for lon, lat in ((2.35, 48.85), (4.2, 52.12)):
+        with pytest.raises(NothingFoundError, match=r"Widen start= and end=, max_cloud= or max_days=\.$"):
+            plan_corpus(at(lon, lat), nothing, **SEASON, max_cloud=50)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +155,13 @@ def test_places_that_are_none_are_refused(src: Any) -> None:
         plan_corpus(points.iloc[:0], src, **SEASON)
     with pytest.raises(InputError, match="not a source"):
         plan_corpus(points, "demo", **SEASON)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="a name of its own"):
+    with pytest.raises(InputError, match=r"2 sources are called 'demo'.* Leave out all but one"):
         plan_corpus(points, [src, src], **SEASON)
+    with pytest.raises(InputError, match="empty list"):
+        plan_corpus(points, [], **SEASON)
+    catalogs = [ds.open_source(src.folder / "catalog.json", name="mine") for _ in range(2)]
+    with pytest.raises(InputError, match=r"2 sources are called 'mine'.* name='mine'"):
+        plan_corpus(points, catalogs, **SEASON)
 
 
 def test_saved_and_loaded_it_is_the_same(plan: Plan, tmp_path: Path) -> None:
@@ -268,6 +295,20 @@ def test_bands_of_one_sensor_need_no_other(src: Any) -> None:
     assert plan.settings["held"] == ["B04", "B08"]
 
 
+@pytest.mark.parametrize(("sensor", "bands"), [("S2", ["B02", "SCL"]), ("S1", ["VV", "VH"])])
+def test_a_sensor_alone_is_all_its_usual_bands(src: Any, sensor: str, bands: list[str]) -> None:
+    points = points_in(src, 3)
+    plan = quiet_plan(points, src, sensors=sensor)
+    assert plan.settings["sensors"] == [sensor]
+    assert set(bands) <= set(plan.settings["held"])
+    assert {sensor_of(name) for name in plan.settings["held"]} == {sensor}
+    assert plan.samples[f"{'s1' if sensor == 'S2' else 's2'}_id"].isna().all()
+    both = quiet_plan(points, src, sensors=("S2", "S1"))
+    assert both.fingerprint == quiet_plan(points, src).fingerprint
+    with pytest.raises(InputError, match="sensors= names S1 and S2, and bands= has bands of S2"):
+        quiet_plan(points, src, sensors=("S1", "S2"), bands=["B02"])
+
+
 def test_dates_choose_the_pair_nearest_to_them(src: Any) -> None:
     points = points_in(src, 8)
     plan = quiet_plan(points.assign(date=pd.Timestamp("2018-06-20")), src)
@@ -325,3 +366,11 @@ def test_a_cluster_is_one_search_and_two_continents_are_two(src: Any) -> None:
     assert len(boxes(near, near)) == 1
     assert len(boxes(np.r_[near, near + 90], np.r_[near, near])) == 2
     assert quiet_plan(points_in(src, 20), src).cost.searches == 2  # one box, two sensors
+
+
+def test_windows_of_cover_are_native_where_they_snap(src: Any) -> None:
+    region = src.area.geometry.centroid.buffer(0.02)
+    plan = quiet_plan(ds.cover(region, 32, snap_m=60), src, native=True)
+    assert (np.array(plan.samples["transform"].tolist())[:, [2, 5]] % 60 == 0).all()
+    with pytest.raises(InputError, match=r"ds\.cover, corpus\.windows and .* with snap_m=60"):
+        quiet_plan(ds.cover(region, 32), src, native=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from build_kit import half_built
 from store_kit import SIZE, layout, make_store, pixels, series_store, table, write_shards
 
 torch = pytest.importorskip("torch")
@@ -183,14 +184,14 @@ def test_samples_that_failed_are_left_out_and_that_is_said(tmp_path: Path) -> No
     folder = tmp_path / "c.zarr"
     create_store(folder, layout())
     with pytest.raises(NothingFoundError, match="10 not built yet"):
-        PatchDataset(open_corpus(folder))
+        PatchDataset(half_built(folder))
     write_shards(folder, layout(), pixels(), bad=[3])
     rows = table().iloc[:8].copy()
     rows.loc[3, ["status", "reason"]] = "failed", "gone"
     (folder / "parts").mkdir()
     rows.to_parquet(folder / "parts" / "000000.parquet")
     with pytest.warns(DeepSentinelWarning, match="3 of 10 samples are left out: 1 failed, 2 not built yet") as said:
-        dataset = PatchDataset(open_corpus(folder))
+        dataset = PatchDataset(half_built(folder))
     assert len(said) == 1
     list(dataset)  # and not again
     assert dataset.samples.tolist() == [0, 1, 2, 4, 5, 6, 7]
@@ -260,7 +261,7 @@ def test_what_stays_on_a_device_gives_the_same_batches(corpus: xr.Dataset) -> No
 def test_what_does_not_fit_on_a_device_is_said_before_it_is_read(
     corpus: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepsentinel.tensors.on_device._free", lambda device: 1000.0)
+    monkeypatch.setattr("deepsentinel.tensors.on_device.free_bytes", lambda device: 1000.0)
     with pytest.raises(InputError, match=r"10 samples take 0.0 GB and cpu has 0.0 GB free"):
         resident(PatchDataset(corpus), "cpu")
     with pytest.raises(InputError, match="takes a PatchDataset"):

@@ -115,3 +115,25 @@ def test_too_many_windows_and_wrong_sizes_are_said():
             cover((2, 48, 2.1, 48.1), **wrong)
     with pytest.raises(TypeError):
         cover((2, 48, 2.1, 48.1), step=3)
+
+
+@pytest.mark.parametrize(("size_px", "stride"), [(256, None), (256, 128), (100, 250), (90, None)])
+def test_windows_snap_to_multiples_and_still_leave_nothing_out(size_px, stride):
+    region = (2.0, 48.0, 2.2, 48.1)
+    windows = cover(region, size_px, stride, snap_m=60)
+    assert (windows[["x0", "y0"]] % 60 == 0).all(axis=None)
+    steps = np.diff(np.unique(windows["x0"])), np.diff(np.unique(windows["y0"]))
+    wanted = 10 * (stride or size_px)
+    for step in map(set, steps):
+        assert step == {wanted // 60 * 60}
+    if stride is None:
+        assert shapely.box(*region).difference(windows.union_all().buffer(1e-9)).is_empty
+    # Where the step is such a multiple anyway, it is the lattice of everybody.
+    if size_px == 90:
+        assert windows.equals(cover(region, size_px))
+
+
+@pytest.mark.parametrize("snap_m", [0, -60, "60", 5000])
+def test_a_snap_that_makes_no_lattice_is_refused(snap_m):
+    with pytest.raises(InputError, match="snap_m"):
+        cover((2.0, 48.0, 2.1, 48.1), snap_m=snap_m)

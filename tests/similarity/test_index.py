@@ -222,7 +222,7 @@ def test_a_write_that_fails_leaves_the_old_index(tmp_path, monkeypatch) -> None:
         raise OSError("disk full")
 
     values, _ = landscape(6, 5)
-    monkeypatch.setattr("deepsentinel.similarity.index.unit", broken)
+    monkeypatch.setattr("deepsentinel.similarity.parts.unit", broken)
     with pytest.raises(OSError, match="disk full"):
         similarity_index(dense(values), out=path)
     assert path.read_bytes() == before

@@ -270,7 +270,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
         use(item)
     # All were asked for just now: nothing goes, however full it is.
     assert len(list((elsewhere / "scenes").iterdir())) == 4
-    monkeypatch.setattr(demo_module, "IN_USE_S", 0.0)
+    monkeypatch.setattr(demo_module, "IN_USE_S", 60.0)
     for age, item in enumerate(items[1:4]):
         os.utime(elsewhere / "scenes" / item["id"], (1000 + age, 1000 + age))
     os.utime(elsewhere / "scenes" / items[0]["id"], (5000, 5000))
@@ -289,7 +289,7 @@ def test_the_bound_holds_for_all_worlds_together(elsewhere: Path, monkeypatch: p
     shutil.copytree(elsewhere, other)
     scene = other / "scenes" / "S1A_of_another_earth"
     scene.mkdir(parents=True)
-    (scene / "vv.tif").write_bytes(bytes(3_000_000))
+    (scene / "vv.tif").write_bytes(bytes(3 * folder_bytes(elsewhere)))
     monkeypatch.setattr(demo_module, "IN_USE_S", 60.0)
     for path in (scene, other):
         os.utime(path, (1000, 1000))
@@ -302,6 +302,25 @@ def test_the_bound_holds_for_all_worlds_together(elsewhere: Path, monkeypatch: p
     fresh.resolve(hrefs(fresh, items[1])["vv"], items[1], "vv")
     assert not other.exists()
     assert (elsewhere / "catalog.json").is_file()
+
+
+def test_of_many_worlds_old_ones_go_before_scenes_lately_made(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = DemoSource(size_px=SIZE)
+    monkeypatch.setattr(demo_module, "TRIM_EVERY_S", 0.0)
+    first, second = items_of(fresh, "sentinel-1-rtc")[:2]
+    fresh.resolve(hrefs(fresh, first)["vv"], first, "vv")
+    os.utime(elsewhere / "scenes" / first["id"], (5000, 5000))
+    for number in range(3):
+        other = elsewhere.parent / f"seed{number + 5}-256-v0"
+        shutil.copytree(elsewhere, other, ignore=shutil.ignore_patterns("scenes"))
+        os.utime(other, (1000 + number, 1000 + number))
+    monkeypatch.setattr(demo_module, "CACHE_BYTES", folder_bytes(elsewhere.parent))
+    fresh.resolve(hrefs(fresh, second)["vv"], second, "vv")
+    assert len(list((elsewhere / "scenes").iterdir())) == 2
+    assert sorted(p.name for p in elsewhere.parent.iterdir() if p.name != elsewhere.name) == [
+        "seed6-256-v0",
+        "seed7-256-v0",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -382,3 +382,9 @@ def test_an_offset_that_nobody_states(coast_items: Items) -> None:
         "nobody knows whether 1000 must be subtracted",
         "s2_offset=-1000",
     )
+
+
+def test_an_empty_catalog_says_so() -> None:
+    source = ds.open_source({"type": "FeatureCollection", "features": []})
+    with pytest.raises(NothingFoundError, match="holds no Sentinel scene"):
+        source.search((2, 48, 3, 49))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +50,40 @@ def _env_options() -> dict[str, Any]:
     return dict(rasterio.env.getenv()) if rasterio.env.hasenv() else {}
 
 
+_unwanted: ContextVar[Callable[[], bool] | None] = ContextVar("unwanted", default=None)
+
+
+@contextmanager
+def reading_until(unwanted: Callable[[], bool]) -> Iterator[None]:
+    """What begins to be read inside ends within a block or two once `unwanted()` says so; it is asked often.
+
+    Whoever asks for pixels waits for a whole chunk of them, and cannot leave meanwhile. What was not read by then is a
+    ReadError; `iter_wants` raises it.
+
+    >>> from odc.geo.geobox import GeoBox
+    >>> grid = GeoBox.from_bbox((500_000, 5_400_000, 502_560, 5_402_560), "EPSG:32631", resolution=10)
+    >>> with reading_until(lambda: True):
+    ...     print(read_wants([Want("no/such/file.tif", grid)])[0])
+    Reading was stopped before this was read.
+    """
+    token = _unwanted.set(unwanted)
+    try:
+        yield
+    finally:
+        _unwanted.reset(token)
+
+
+class _Stop(threading.Event):
+    """Set by who reads, or by who no longer wants it: `reading_until` where this was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unwanted = _unwanted.get()
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._unwanted is not None and self._unwanted())
+
+
 def read_wants(wants: Sequence[Want], *, threads: int | None = None) -> list[np.ndarray | Exception]:
     """The pixels of every want, in order; where a want cannot be read, the ReadError that says why stands in its place.
 
@@ -60,7 +96,7 @@ def read_wants(wants: Sequence[Want], *, threads: int | None = None) -> list[np.
     ['ReadError']
     """
     check_limits(threads)
-    return _read(wants, threads, _env_options(), threading.Event())
+    return _read(wants, threads, _env_options(), _Stop())
 
 
 def _read(
@@ -84,7 +120,7 @@ def _read(
     return [_STOPPED if result is None else result for result in crew.results]
 
 
-# Nobody sees it: whoever set `stop` has left.
+# Seen by nobody but in `reading_until`: whoever else set `stop` has left.
 _STOPPED = ReadError("Reading was stopped before this was read.")
 
 
@@ -113,7 +149,7 @@ def _chunks(
     groups: Iterable[Sequence[Want]], threads: int | None, budget: float, options: dict[str, Any]
 ) -> Iterator[Results]:
     source = iter(groups)
-    stop = threading.Event()
+    stop = _Stop()
 
     def chunk(most_bytes: float, most_files: int) -> tuple[list[Results], bool, BaseException | None]:
         """The next groups' results, whether there may be more, and what broke the supply."""
@@ -143,6 +179,8 @@ def _chunks(
             waiting: Future[tuple[list[Results], bool, BaseException | None]] = ahead.submit(chunk, size, number)
             while more:
                 ready, more, broken = waiting.result()
+                if stop.is_set():  # by somebody outside: whoever takes the results is told, and not kept waiting
+                    raise ReadError(str(_STOPPED))
                 if more:
                     size, number = min(budget, size * 2), min(MOST_FILES, number * 2)
                     waiting = ahead.submit(chunk, size, number)
