@@ -16,6 +16,9 @@ from .labels import read_labels as read_labels
 from .labels.rasters import read_label_raster as read_label_raster
 from .land import cover as cover
 from .land import sample_land as sample_land
+from .learn.finetuning import finetune as finetune
+from .learn.model import load_model as load_model
+from .learn.pretraining import pretrain as pretrain
 from .masks import rasterize as rasterize
 from .masks.fractions import class_fractions as class_fractions
 from .masks.fractions import label_vector as label_vector

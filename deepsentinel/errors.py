@@ -42,6 +42,10 @@ class ReadError(SourceError):
     """Pixels of one file cannot be read; the message names the file."""
 
 
+class TrainingError(DeepSentinelError, RuntimeError):
+    """A model cannot go on learning; the message says at which step, and what was kept."""
+
+
 class DeepSentinelWarning(UserWarning):
     """Something was repaired or assumed on the user's behalf, and this says what."""
 

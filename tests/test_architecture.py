@@ -29,8 +29,8 @@ FLOORS = {
     "sources": 2, "labels": 2, "land": 2,
     "corpus": 3,
     "encoders": 4, "tensors": 4,
-    "embedding": 5, "similarity": 5,
-    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6,
+    "embedding": 5, "similarity": 5, "learn": 5,
+    "figures": 6, "prediction": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6,
     "doctor": 8, "checkups": 8, "cli": 8, "cli_corpus": 8, "__init__": 8, "__main__": 8,
 }  # fmt: skip
 FORBIDDEN_BELOW = {"torch": 4, "ipywidgets": 7, "ipyleaflet": 7, "geemap": 7}
@@ -79,6 +79,7 @@ SAME_FLOOR_GROUPS = {
     floor: {name for name, at in FLOORS.items() if at == floor} if floor in (0, 6, 8) else set() for floor in range(9)
 } | {
     1: {"aoi", "area_input", "lonlat", "footprints", "pairing", "selection", "grids", "geometries", "masks"},
+    5: {"embedding", "learn", "similarity"},  # what is learnt is measured on vectors
     2: {"land", "sources"},  # outlines of countries are fetched as catalogs are
 }
 

@@ -46,7 +46,8 @@ def embed(
     georeferencing. Bands are picked by name and brought to the encoder's order and units; where it can do without some,
     their names are warned of. The dates of a series are averaged month by month, at most 24 months.
 
-    encoder: a name from `list_encoders()` (then `weights` as in `load_encoder`), or what `load_encoder` returned.
+    encoder: a name from `list_encoders()` (then `weights` as in `load_encoder`), or what `load_encoder`, `pretrain` or
+    `finetune` returned.
     sensors: "both" takes what the patch has, where the encoder can do without the other one; the result's attribute
     `sensors` says what was seen (both, s1, s2 or none; "mixed" where patches differ, each told by the coordinate
     `sensors`) and `bands` what was given. mask_clouds: clouds, cirrus and shadows of SCL count as missing. Where
@@ -102,6 +103,8 @@ def _loaded(encoder: str | Encoder, weights: str | os.PathLike[str] | None) -> E
         return load_encoder(encoder, weights)
     from deepsentinel.encoders.base import Encoder as Kind
 
+    # What pretrain and finetune return holds its encoder.
+    encoder = getattr(encoder, "encoder", encoder)
     if not isinstance(encoder, Kind):
         raise InputError(f"encoder is a {type(encoder).__name__}; a name or what load_encoder returned is meant.")
     if weights is not None:

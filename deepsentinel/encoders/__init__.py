@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepsentinel.errors import InputError, SourceError
+from deepsentinel.errors import InputError, SourceError, warn
 
 from .registry import find, registry
 from .spec import EncoderSpec, Scaling
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EncoderSpec", "Scaling", "find", "list_encoders", "load_encoder"]
 
+# Weights that come with the package.
+SHIPPED = Path(__file__).parent / "shipped"
 RANDOM = "random"
 RANDOM_SUFFIX = "-random"
 
@@ -77,7 +79,7 @@ def load_encoder(
 
     weights: None fetches the authors' from their public home, once (into the cache); a path reads that file;
     "random" leaves them as they are drawn from `seed`, as a control ("<name>-random" says the same). Where an encoder
-    has nothing to train, None and "random" are the same.
+    has nothing to train, None and "random" are the same; where nobody trained it yet, None warns.
 
     >>> load_encoder("random-convolutions").spec.width
     512
@@ -100,9 +102,14 @@ def load_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder: Encoder = getattr(import_module(f"{__package__}.{module}"), function)(spec)
-    if weights != RANDOM and (weights is not None or spec.url):
+    if weights != RANDOM and (weights is not None or spec.url or spec.shipped):
         _load(encoder, spec, weights)
-    elif spec.url:
+    elif weights is None and spec.parameters:
+        warn(
+            f"{name} has no pretrained weights: these are random. ds.pretrain trains it; "
+            f'load_encoder("{name}", "{RANDOM}") says that this is meant.'
+        )
+    elif spec.url or spec.shipped:
         # What was never trained is no such encoder, and knows of no level.
         encoder.spec = replace(spec, name=spec.name + RANDOM_SUFFIX, level="any", backscatter="any")
     return encoder.eval().to(device)
@@ -119,9 +126,12 @@ def _load(encoder: Encoder, spec: EncoderSpec, weights: str | os.PathLike[str] |
             f"There is no file {weights} with weights for {spec.name}.{inside} weights=None fetches the authors', "
             f'weights="{RANDOM}" does without.'
         )
-    path = fetch(spec) if weights is None else Path(weights).expanduser()
-    # What is fetched was compared on the way.
-    known = is_pinned(spec) if weights is None else checked(path, spec, registry().values())
+    if weights is None and spec.shipped:
+        path, known = SHIPPED / spec.file, True
+    else:
+        path = fetch(spec) if weights is None else Path(weights).expanduser()
+        # What is fetched was compared on the way.
+        known = is_pinned(spec) if weights is None else checked(path, spec, registry().values())
     state = read_state(path, known=known)
     try:
         encoder.load_weights(state)

@@ -129,8 +129,9 @@ class Scaler(nn.Module):
         super().__init__()
         self.amplitude = scaling.amplitude
         # What stands for a window of which nothing is known: the middle of 0..1, or the mean of a z-score.
-        clipped = scaling.low is not None and scaling.high is not None
-        middle = (0.5 if clipped else 0.0,) * len(scaling.offset)
+        middle = (0.0,) * len(scaling.offset)
+        if scaling.low is not None and scaling.high is not None:
+            middle = tuple((low + high) / 2 for low, high in zip(scaling.low, scaling.high, strict=True))
         buffers = {"offset": scaling.offset, "scale": scaling.scale, "low": scaling.low, "high": scaling.high}
         for name, values in {**buffers, "middle": middle}.items():
             column = None if values is None else torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)

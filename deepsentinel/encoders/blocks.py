@@ -19,6 +19,10 @@ GPU_NUMBERS = 2**28
 MOST_PADDING_SHARE = 0.2
 
 
+# Cosine and sine of each token's angles, (N, half a head) or (B, 1, N, half a head).
+Turn = tuple[Tensor, Tensor]
+
+
 class Block(nn.Module):
     """Attention, then two layers for each token, both on top of what came in."""
 
@@ -32,16 +36,30 @@ class Block(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, bias: Tensor | None = None, turn: Turn | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D); `bias` (B, 1, 1, N) is -inf where a key is no token."""
         batch, count, width = tokens.shape
         parts = self.qkv(self.norm1(tokens)).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
+        if turn is not None:
+            query, key = turned(query, *turn), turned(key, *turn)
         if bias is not None:
             bias = bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         tokens = tokens + self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
         return tokens + self.fc2(F.gelu(self.fc1(self.norm2(tokens))))
+
+
+def turned(values: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """(B, heads, N, size of a head), each half of it one side of the planes that are turned.
+
+    >>> quarter = torch.tensor([torch.pi / 2])
+    >>> turned(torch.tensor([1.0, 0.0]), quarter.cos(), quarter.sin()).abs().round().tolist()
+    [0.0, 1.0]
+    """
+    one, other = values.chunk(2, dim=-1)
+    cosine, sine = cosine.to(values.dtype), sine.to(values.dtype)
+    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
 
 
 class Blocks(nn.ModuleList):
@@ -51,11 +69,15 @@ class Blocks(nn.ModuleList):
         super().__init__(Block(width, heads, hidden=hidden) for _ in range(depth))
         self.apply(initialise)
 
-    def run(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D). Where `seen` (B, N) is False there is no token: it is not attended to and gives 0."""
+    def run(self, tokens: Tensor, seen: Tensor | None = None, turns: Tensor | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D). Where `seen` (B, N) is False there is no token: it is not attended to and gives 0.
+
+        turns: (N, half a head) angles by which queries and keys of each token are turned: its place.
+        """
+        turn = None if turns is None else (turns.cos(), turns.sin())
         if seen is None:
             runs = -(-len(tokens) // _samples_a_run(tokens, tokens.shape[1]))
-            parts = [self._through(part, None) for part in tokens.tensor_split(max(1, runs))]
+            parts = [self._through(part, None, turn) for part in tokens.tensor_split(max(1, runs))]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
         counts = seen.sum(dim=1)
         order = counts.argsort(stable=True)
@@ -69,15 +91,16 @@ class Blocks(nn.ModuleList):
             if fewest < most:
                 bias = torch.zeros(places.shape, device=tokens.device).masked_fill_(~seen[rows, places], -torch.inf)
                 bias = bias[:, None, None, :]
-            done = self._through(tokens[rows, places], bias)
+            here = None if turn is None else (turn[0][places][:, None], turn[1][places][:, None])
+            done = self._through(tokens[rows, places], bias, here)
             if bias is not None:
                 done = torch.where(seen[rows, places].unsqueeze(-1), done, 0.0)
             out[rows, places] = done.to(out.dtype)
         return out
 
-    def _through(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
+    def _through(self, tokens: Tensor, bias: Tensor | None, turn: Turn | None) -> Tensor:
         for block in self:
-            tokens = block(tokens, bias)
+            tokens = block(tokens, bias, turn)
         return tokens
 
 

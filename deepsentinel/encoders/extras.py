@@ -88,13 +88,19 @@ def _cells_with_any(mask: Tensor, patch: int) -> Tensor:
 
 
 def _pool(output: Any, names: list[str]) -> Tokens:
-    """The mean of the seen tokens, of the window and of each cell; cells without any get the window's."""
-    tokens = torch.cat([getattr(output, name).flatten(3, 4) for name in names], dim=3)
-    seen = torch.cat([getattr(output, f"{name}_mask").flatten(3, 4) == SEEN for name in names], dim=3).unsqueeze(-1)
-    summed, count = (tokens * seen).sum(dim=3), seen.sum(dim=3)
-    pooled = summed.sum(dim=(1, 2)) / count.sum(dim=(1, 2))
-    dense = torch.where(count > 0, summed / count.clamp(min=1), pooled[:, None, None])
-    return Tokens(pooled, dense)
+    """Means of the seen tokens, as the authors take them.
+
+    Of the window: of all tokens, of which a sensor may have several in a cell. Of a cell: of the sensors, each the mean
+    of its own tokens there. Cells in which nothing is seen get the window's.
+    """
+    tokens = [getattr(output, name).flatten(3, 4) for name in names]
+    seen = [(getattr(output, f"{name}_mask").flatten(3, 4) == SEEN).unsqueeze(-1) for name in names]
+    summed = torch.stack([(values * there).sum(dim=3) for values, there in zip(tokens, seen, strict=True)])
+    count = torch.stack([there.sum(dim=3) for there in seen])
+    pooled = summed.sum(dim=(0, 2, 3)) / count.sum(dim=(0, 2, 3))
+    sensors = (count > 0).sum(dim=0)
+    dense = (summed / count.clamp(min=1)).sum(dim=0) / sensors.clamp(min=1)
+    return Tokens(pooled, torch.where(sensors > 0, dense, pooled[:, None, None]))
 
 
 class TerraMind(Wrapped):

@@ -8,7 +8,6 @@ be it a sensor, a band, a date or a clouded square, is no token at all: it costs
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from deepsentinel.errors import InputError
 from .base import Encoder, Scaler, Tokens, check_size, load_strictly
 from .blocks import Blocks
 from .inputs import MAX_DATES, check_months, month_table, sensors_given
+from .patching import KERNEL_PX, fill_patches, mean_seen, resized_kernel
 from .spec import EncoderSpec
 
 GROUPS = {
@@ -29,7 +29,6 @@ GROUPS = {
     "S2_NIR_20m": ("B8A",),
     "S2_SWIR": ("B11", "B12"),
 }
-KERNEL_PX = 8
 # What the authors' checkpoints hold for inputs that are not ours.
 OTHER_INPUTS = (
     *("sp_channel_embed", "t_channel_embed", "st_channel_embed"),
@@ -133,17 +132,12 @@ class Galileo(Encoder):
             place.view(1, 1, 1, height, width, -1).expand(sides),
         )
         tokens = (tokens + torch.cat(code, dim=-1).to(self.channel.dtype)).flatten(1, 4)
+        flat = (batch, dates * groups, height, width)
         if all(visible is None or bool(visible.all()) for visible in seen):
-            cells = self.norm(self.blocks.run(tokens)).view(batch, dates * groups, height, width, size)
-            dense = cells.mean(dim=1)
-            return Tokens(pooled=dense.mean(dim=(1, 2)), dense=dense)
+            return mean_seen(self.norm(self.blocks.run(tokens)).view(*flat, size))
         every = torch.ones(batch, dates, height, width, dtype=torch.bool, device=tokens.device)
         keep = torch.stack([every if visible is None else visible for visible in seen], dim=2).flatten(1, 4)
-        cells = torch.where(keep.unsqueeze(-1), self.norm(self.blocks.run(tokens, keep)), 0.0)
-        cells = cells.view(batch, dates * groups, height, width, size).sum(dim=1)
-        counts = keep.view(batch, dates * groups, height, width, 1).sum(dim=1)
-        # Nothing seen is 0 / 0: NaN, as promised.
-        return Tokens(pooled=cells.sum(dim=(1, 2)) / counts.sum(dim=(1, 2)), dense=cells / counts)
+        return mean_seen(self.norm(self.blocks.run(tokens, keep)).view(*flat, size), keep.view(flat))
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Take the authors' `encoder.pt`, or what `state_dict` of one of ours gave.
@@ -171,40 +165,6 @@ def _our_name(name: str) -> str:
     if name.startswith("space_time_embed."):
         name = name.replace("space_time_embed.", "kernels.").replace(".proj.", ".")
     return name.replace(".attn.", ".").replace(".mlp.", ".")
-
-
-def fill_patches(values: Tensor, usable: Tensor, patch: int, usable_share: float) -> tuple[Tensor, Tensor]:
-    """Unusable pixels become the mean of their patch's usable ones; and which patches have enough of these.
-
-    (B, T, C, H, W) and (B, T, H, W) -> (B, T, C, H, W) and (B, T, h, w).
-    """
-    squares = usable.unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
-    counts = squares.sum(dim=(-3, -1))
-    # A patch without a usable pixel is never seen, however little is asked for.
-    visible = (counts >= usable_share * patch**2) & (counts > 0)
-    keep = usable.unsqueeze(2)
-    clean = torch.where(keep, values, 0.0)
-    means = (
-        clean.unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch)).sum(dim=(-3, -1)) / counts.clamp(min=1)[:, :, None]
-    )
-    filled = torch.where(keep, clean, means.repeat_interleave(patch, dim=-2).repeat_interleave(patch, dim=-1))
-    return filled, visible
-
-
-@cache
-def _to_small(patch: int) -> Tensor:
-    """(patch², 64): takes a kernel to the smaller one that answers to a shrunken patch as it does to the patch."""
-    pixels = torch.eye(KERNEL_PX**2, dtype=torch.float64).view(-1, 1, KERNEL_PX, KERNEL_PX)
-    shrink = F.interpolate(pixels, (patch, patch), mode="bicubic", antialias=True)
-    return torch.linalg.pinv(shrink.flatten(1))
-
-
-def resized_kernel(weight: Tensor, patch: int) -> Tensor:
-    """(D, C, 8, 8) -> (D, C, patch, patch), by the pseudo-inverse of shrinking (FlexiViT, Beyer et al. 2023)."""
-    if patch == KERNEL_PX:
-        return weight
-    small = weight.flatten(2) @ _to_small(patch).to(weight).T
-    return small.unflatten(2, (patch, patch))
 
 
 def _waves(position: Tensor, width: int) -> Tensor:

@@ -13,7 +13,7 @@ from deepsentinel.errors import InputError
 from .spec import EncoderSpec
 
 # Modules of this package with a tuple SPECS, in the order of the table.
-TABLES = ("specs_own", "specs_torchgeo", "specs_extras", "specs_baselines")
+TABLES = ("specs_own", "specs_conv", "specs_torchgeo", "specs_extras", "specs_baselines")
 
 
 @cache

@@ -51,13 +51,17 @@ class Scaling:
         return cls(offset=offset, scale=scale, text=f"{text}, clipped to 0..1", low=ends[0], high=ends[1])
 
     @classmethod
-    def z_score(cls, mean: tuple[float, ...], std: tuple[float, ...]) -> Scaling:
-        """(x - mean) / std.
+    def z_score(cls, mean: tuple[float, ...], std: tuple[float, ...], *, limit: float | None = None) -> Scaling:
+        """(x - mean) / std, clipped to -limit..limit where there is a limit.
 
         >>> Scaling.z_score((1.0,), (2.0,)).text
         '(x - mean) / std'
         """
-        return cls(offset=mean, scale=std, text="(x - mean) / std")
+        if limit is None:
+            return cls(offset=mean, scale=std, text="(x - mean) / std")
+        ends = (-limit,) * len(mean), (limit,) * len(mean)
+        text = f"(x - mean) / std, clipped to ±{limit:g}"
+        return cls(offset=mean, scale=std, text=text, low=ends[0], high=ends[1])
 
     @classmethod
     def two_sigma(cls, mean: tuple[float, ...], std: tuple[float, ...], *, clip: bool = False) -> Scaling:
@@ -115,8 +119,10 @@ class EncoderSpec:
     """ "module:function" inside this package; the function takes the spec and gives the untrained encoder."""
     url: str = ""
     """Where the weights are fetched from; "" where there are none to fetch."""
+    shipped: bool = False
+    """Whether the weights come with this package, so that nothing is fetched."""
     file: str = ""
-    """What the weights are called in the cache."""
+    """What the weights are called, in the cache or in this package."""
     sha256: str = ""
     """Their checksum, or its first digits where that is all the publisher gives; "" where unpublished."""
     dense: bool = True

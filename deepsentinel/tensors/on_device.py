@@ -91,7 +91,7 @@ def resident(data: PatchDataset, device: str | torch.device = "cuda", *, progres
     sizes = {spec.name: spec.nbytes // spec.shape[-3] * bands for spec, bands in specs}
     sizes |= {spec.name: spec.nbytes for spec in data._masks}
     need = sum(sizes.values()) * len(data)
-    free = _free(target)
+    free = free_bytes(target)
     if need > LARGEST_SHARE * free:
         raise InputError(
             f"{len(data)} samples take {need / 1e9:.1f} GB and {target} has {free / 1e9:.1f} GB free; take fewer bands,"
@@ -111,7 +111,12 @@ def resident(data: PatchDataset, device: str | torch.device = "cuda", *, progres
     return Resident(data, target, tensors)
 
 
-def _free(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
+    """How much memory a device has free; infinite where nobody can tell.
+
+    >>> free_bytes(torch.device("cpu")) > 1e6
+    True
+    """
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     try:

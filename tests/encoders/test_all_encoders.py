@@ -233,7 +233,7 @@ def test_sizes(encoder: Encoder) -> None:
 def test_cells_lie_where_their_pixels_do(encoder: Encoder) -> None:
     """A change in one corner changes the cell of that corner most, beyond what it changes in all of them."""
     spec = encoder.spec
-    if not spec.dense or "resnet" in spec.name:
+    if not spec.dense or "resnet" in spec.name or "hrnet" in spec.name:
         pytest.skip("no cells, or cells that see far beyond themselves")
     side = spec.patch_px
     for mode in all_modes(spec):

@@ -85,7 +85,8 @@ def test_a_spec_hangs_together(spec: EncoderSpec) -> None:
     assert ("both" not in spec.modes) or {"s1", "s2"} <= set(spec.modes)
     # Level 2A has no B10.
     assert spec.level != "L2A" or "B10" not in spec.s2_bands
-    assert bool(spec.url) == bool(spec.file) == bool(spec.license)
+    assert bool(spec.url or spec.shipped) == bool(spec.file) == bool(spec.license)
+    assert not (spec.url and spec.shipped)
     assert spec.url.startswith("https://") or not spec.url
     assert spec.source.startswith("https://")
     assert set(spec.sha256) <= set("0123456789abcdef")

@@ -1,0 +1,1 @@
+"""Learning: pretrain on both sensors, fine-tune on labels, and know whether it helped."""

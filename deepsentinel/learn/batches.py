@@ -1,0 +1,475 @@
+"""What a step of training sees: crops of a corpus, turned and flipped, as a function of the seed and the step alone.
+
+Because step 1,000 is the same however one came to it, a run that was killed goes on exactly where it was, and several
+GPUs share a step without speaking of it. Pixels stay the integers of the store until they are on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from deepsentinel.bands import REFLECTANCE_SCALE, SCL_CLOUDY
+from deepsentinel.corpus.layout import ArraySpec
+from deepsentinel.encoders.base import Encoder, Tokens
+from deepsentinel.encoders.spec import EncoderSpec
+from deepsentinel.errors import InputError
+from deepsentinel.tensors import PatchDataset, Resident, TripletDataset, physical, resident
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SENSORS = ("both", "s1", "s2")
+# Of free memory, what a corpus may take to stay on the device; gradients and activations want the rest.
+RESIDENT_SHARE = 0.5
+
+
+@dataclass
+class Batch:
+    """Pixels in the units of a Patch, what is usable of them, and what is known of the samples."""
+
+    s1: Tensor | None
+    """(B, C, H, W) dB, finite everywhere."""
+    s2: Tensor | None
+    """(B, C, H, W) reflectance x 10000, finite everywhere."""
+    s1_mask: Tensor | None
+    """(B, H, W) bool, True = usable."""
+    s2_mask: Tensor | None
+    """(B, H, W) bool; clouds and their shadows are not usable where the corpus has SCL."""
+    s1_bands: tuple[str, ...]
+    """Names of the channels of `s1`."""
+    s2_bands: tuple[str, ...]
+    """Names of the channels of `s2`."""
+    month: Tensor | None
+    """(B,) 0 = January."""
+    latlon: Tensor | None
+    """(B, 2) degrees."""
+    labels: dict[str, Tensor]
+    """Masks, cut and turned as the pixels are."""
+    sample: Tensor
+    """(B,) the numbers of the samples in their corpus."""
+    generator: torch.Generator
+    """What this step may draw from, on the CPU."""
+    others: dict[str, Batch] = field(default_factory=dict)
+    """ "neighbour" and "distant" of these samples, where triplets are asked for."""
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The pixels of one of the sensors, for their shape and device."""
+        return cast(Tensor, self.s2 if self.s2 is not None else self.s1)
+
+    def seeing(self, *, s1_mask: Tensor | None = None, s2_mask: Tensor | None = None) -> Batch:
+        """The same with less to see."""
+        return replace(
+            self,
+            s1_mask=self.s1_mask if s1_mask is None or self.s1_mask is None else self.s1_mask & s1_mask,
+            s2_mask=self.s2_mask if s2_mask is None or self.s2_mask is None else self.s2_mask & s2_mask,
+        )
+
+    def cropped(self, side: int) -> Batch:
+        """Only the first rows and columns; crops are drawn anywhere, so that these are too."""
+
+        def cut(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[..., :side, :side]
+
+        return self._pixelwise(cut)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """On another device."""
+
+        def moved(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values.to(device)
+
+        return replace(
+            self._pixelwise(moved),
+            month=moved(self.month),
+            latlon=moved(self.latlon),
+            sample=self.sample.to(device),
+            labels={name: value.to(device) for name, value in self.labels.items()},
+            others={name: other.to(device) for name, other in self.others.items()},
+        )
+
+    def _pixelwise(self, change: Callable[[Tensor | None], Tensor | None]) -> Batch:
+        return replace(
+            self,
+            s1=change(self.s1),
+            s2=change(self.s2),
+            s1_mask=change(self.s1_mask),
+            s2_mask=change(self.s2_mask),
+        )
+
+
+def encode(encoder: Encoder, batch: Batch, sensors: str = "both", *, patch_px: int | None = None) -> Tokens:
+    """What an encoder makes of a batch, of the sensors that it takes and that are asked for."""
+    how: dict[str, Any] = {"month": batch.month, "latlon": batch.latlon}
+    if patch_px is not None:
+        how["patch_px"] = patch_px
+    return cast(Tokens, encoder(**inputs(encoder.spec, batch, sensors), **how))
+
+
+def inputs(spec: EncoderSpec, batch: Batch, sensors: str = "both") -> dict[str, Any]:
+    """The pixels and masks of a batch in an encoder's order, and the names of the bands it goes without."""
+    given: dict[str, Any] = {}
+    missing: list[str] = []
+    for key, names in (("s1", spec.s1_bands), ("s2", spec.s2_bands)):
+        pixels, held = getattr(batch, key), getattr(batch, f"{key}_bands")
+        if pixels is None or not names or sensors not in ("both", key) or not set(names) & set(held):
+            continue
+        given[key], gone = _in_order(pixels, held, names)
+        given[f"{key}_mask"] = getattr(batch, f"{key}_mask")
+        missing += gone
+    if not given:
+        raise InputError(f"{spec.name} takes {' '.join(spec.sensors)}; with sensors={sensors!r} this batch has none.")
+    if missing and not spec.any_bands:
+        raise InputError(f"{spec.name} cannot do without {', '.join(missing)}, which this corpus lacks.")
+    return {**given, "missing": tuple(missing)}
+
+
+def _in_order(pixels: Tensor, held: Sequence[str], names: Sequence[str]) -> tuple[Tensor, list[str]]:
+    if tuple(held) == tuple(names):
+        return pixels, []
+    found = [held.index(name) if name in held else -1 for name in names]
+    gone = [name for name, place in zip(names, found, strict=True) if place < 0]
+    chosen = pixels[:, [max(0, place) for place in found]]
+    if gone:
+        chosen[:, [place for place, at in enumerate(found) if at < 0]] = 0
+    return chosen, gone
+
+
+class Feed:
+    """Batches of one corpus, or of several together: `feed(step)` is the batch of that step.
+
+    bands: those that are read, by name; None: all. crop_px: side of a crop, None: the whole sample. turn: flips and
+    quarter turns, drawn anew each time. clouds: whether what SCL calls cloud or shadow counts as not usable. labels:
+    masks that come along. triplets: {"near_m": .., "far_m": ..} brings a neighbour and something distant of each.
+
+    ```python
+    feed = Feed(corpus, batch_size=64, crop_px=64, seed=0)
+    feed(0).s2.shape
+    ```
+    """
+
+    def __init__(
+        self,
+        corpora: xr.Dataset | Sequence[xr.Dataset],
+        *,
+        batch_size: int,
+        crop_px: int | None = None,
+        bands: Sequence[str] | None = None,
+        labels: Sequence[str] = (),
+        turn: bool = True,
+        clouds: bool = True,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        on_device: bool | None = None,
+        triplets: Mapping[str, float] | None = None,
+        rank: int = 0,
+        replicas: int = 1,
+        workers: int = 0,
+    ) -> None:
+        self.corpora = corpora_of(corpora)
+        if batch_size < replicas or batch_size % replicas:
+            raise InputError(f"batch_size={batch_size} does not divide among {replicas} processes.")
+        self.batch_size, self.seed, self.turn, self.clouds = batch_size, seed, turn, clouds
+        self.device, self.rank, self.replicas, self.workers = torch.device(device), rank, replicas, workers
+        self.labels = tuple(labels)
+        scl = [clouds and "scl" in corpus.data_vars for corpus in self.corpora]
+        parts = [
+            PatchDataset(corpus, bands=bands, labels=(*self.labels, *(("scl",) if with_scl else ())))
+            for corpus, with_scl in zip(self.corpora, scl, strict=True)
+        ]
+        if any(part.bands != parts[0].bands for part in parts):
+            raise InputError("These corpora do not have the same bands; name those that they share in bands=.")
+        self.bands = parts[0].bands
+        self.size_px = _size_px(parts[0])
+        self.crop_px = self.size_px if crop_px is None else crop_px
+        if not 0 < self.crop_px <= self.size_px:
+            raise InputError(f"crop_px={crop_px}: samples are {self.size_px} px wide.")
+        self.triplets = (
+            [TripletDataset(corpus, seed=seed, **triplets) for corpus in self.corpora] if triplets is not None else []
+        )
+        self._parts: list[PatchDataset | Resident] = list(parts)
+        self._starts = np.cumsum([0, *(len(part) for part in (self.triplets or parts))])
+        if on_device or (on_device is None and self._fits(parts)):
+            self._parts = [resident(part, self.device, progress=False) for part in parts]
+
+    def _fits(self, parts: Sequence[PatchDataset]) -> bool:
+        from deepsentinel.tensors.on_device import free_bytes
+
+        need = sum(_sample_bytes(part) * len(part) for part in parts)
+        return need < RESIDENT_SHARE * free_bytes(self.device)
+
+    def __len__(self) -> int:
+        """Samples an epoch."""
+        return int(self._starts[-1])
+
+    def positions(self, step: int) -> np.ndarray:
+        """Which samples a step has, all processes together: epochs follow each other without a gap."""
+        count = len(self)
+        at = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs = at // count
+        order = {epoch: np.random.default_rng([self.seed, 0, int(epoch)]).permutation(count) for epoch in set(epochs)}
+        return np.array([order[epoch][place] for epoch, place in zip(epochs, at % count, strict=True)])
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step, on the device."""
+        return self._finish(self._read(step), step)
+
+    def run(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches from one step to another, read ahead by `workers` where they come from the disk."""
+        if self.workers == 0 or isinstance(self._parts[0], Resident):
+            for step in range(start, stop):
+                yield self(step)
+            return
+        ahead: DataLoader[Any] = DataLoader(
+            cast(Any, _Steps(self)),
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=self.workers,
+            prefetch_factor=2,
+        )
+        for step, raw in zip(range(start, stop), ahead, strict=True):
+            yield self._finish(raw, step)
+
+    def _mine(self, step: int) -> np.ndarray:
+        return self.positions(step)[self.rank :: self.replicas]
+
+    def _read(self, step: int) -> dict[str, dict[str, Any]]:
+        mine = self._mine(step)
+        if not self.triplets:
+            return {"": self._gather(mine)}
+        epoch = step * self.batch_size // len(self)
+        drawn = []
+        for position in mine:
+            part = int(np.searchsorted(self._starts, position, side="right")) - 1
+            data = self.triplets[part]
+            data.set_epoch(epoch)
+            before = sum(len(other) for other in self._parts[:part])
+            drawn.append([before + place for place in data.drawn(int(position - self._starts[part]))])
+        names = ("", "neighbour", "distant")
+        return {
+            name: self._gather(np.array(rows), triple=True)
+            for name, rows in zip(names, zip(*drawn, strict=True), strict=True)
+        }
+
+    def _gather(self, positions: np.ndarray, *, triple: bool = False) -> dict[str, Any]:
+        """Samples of all corpora by position, in the order asked for."""
+        starts = np.cumsum([0, *(len(part) for part in self._parts)]) if triple else self._starts
+        part_of = np.searchsorted(starts, positions, side="right") - 1
+        found: list[tuple[np.ndarray, dict[str, Any]]] = []
+        for part in np.unique(part_of):
+            rows = np.flatnonzero(part_of == part)
+            found.append((rows, self._parts[part][positions[rows] - starts[part]]))
+        if len(found) == 1:
+            return found[0][1]
+        order = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in found])))
+        joined: dict[str, Any] = {}
+        for name, first in found[0][1].items():
+            if isinstance(first, Tensor):
+                values = [raw[name] for _, raw in found]
+                # Devices pick rows of signed integers only.
+                unsigned = first.dtype == torch.uint16
+                every = torch.cat([value.view(torch.int16) if unsigned else value for value in values])
+                every = every.index_select(0, order.to(every.device))
+                joined[name] = every.view(torch.uint16) if unsigned else every
+        return joined
+
+    def _finish(self, raw: Mapping[str, Mapping[str, Any]], step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, 1, step, self.rank])
+        done = {name: self._batch(values, rng) for name, values in raw.items()}
+        return replace(done.pop(""), others=done)
+
+    def _batch(self, raw: Mapping[str, Any], rng: np.random.Generator) -> Batch:
+        tensors = {name: value.to(self.device) for name, value in raw.items() if isinstance(value, Tensor)}
+        count = len(tensors["sample"])
+        cut = Cut.draw(rng, count, self.size_px, self.crop_px, turn=self.turn)
+        found = {
+            name: cut(value, _factor(value, self.size_px))
+            for name, value in tensors.items()
+            if name in (*self.bands, *self.labels, "scl")
+        }
+        labels = {name: found[name] for name in self.labels}
+        values = physical({name: value for name, value in found.items() if name in self.bands}, fill=None)
+        sensors = {key: _joined(values, self.bands, key) for key in ("s1", "s2")}
+        masks: dict[str, Tensor | None] = {"s1": None, "s2": None}
+        for key, (pixels, _) in sensors.items():
+            if pixels is not None:
+                masks[key] = pixels.isfinite().all(dim=1)
+        if masks["s2"] is not None and "scl" in found:
+            masks["s2"] &= ~_cloudy(found["scl"])
+        months = tensors.get("doy")
+        places = ("lat", "lon")
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        s2 = sensors["s2"][0]
+        return Batch(
+            s1=None if sensors["s1"][0] is None else sensors["s1"][0].nan_to_num(0.0),
+            s2=None if s2 is None else s2.nan_to_num(0.0) * REFLECTANCE_SCALE,
+            s1_mask=masks["s1"],
+            s2_mask=masks["s2"],
+            s1_bands=sensors["s1"][1],
+            s2_bands=sensors["s2"][1],
+            month=None if months is None else month_of(months),
+            latlon=torch.stack([tensors[name] for name in places], dim=1) if set(places) <= set(tensors) else None,
+            labels=labels,
+            sample=tensors["sample"],
+            generator=generator,
+        )
+
+
+class _Steps:
+    """The steps of a feed as items, for the workers of a DataLoader."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    def __getitem__(self, step: int) -> dict[str, dict[str, Any]]:
+        return self.feed._read(step)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a crop of each sample lies and how it is turned; whatever covers the same ground is cut alike.
+
+    >>> cut = Cut(torch.tensor([1]), torch.tensor([0]), torch.tensor([True]), 2)
+    >>> cut(torch.arange(9).view(1, 3, 3)).tolist()
+    [[[3, 6], [4, 7]]]
+    """
+
+    rows: Tensor
+    """(B,) the first row of each crop, counted downwards; negative: counted upwards from -1 - row."""
+    columns: Tensor
+    """(B,) the first column."""
+    swapped: Tensor
+    """(B,) whether rows become columns."""
+    side: int
+    """Pixels a side."""
+    flipped: tuple[Tensor, Tensor] | None = None
+    """(B,) whether rows, and columns, run backwards."""
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, count: int, size: int, side: int, *, turn: bool) -> Cut:
+        """Crops anywhere, in one of the eight ways to lay a square."""
+        rows, columns = rng.integers(0, size - side + 1, (2, count))
+        ways = rng.integers(0, 2, (3, count)).astype(bool) if turn else np.zeros((3, count), bool)
+        return cls(
+            torch.from_numpy(rows),
+            torch.from_numpy(columns),
+            torch.from_numpy(ways[0]),
+            side,
+            (torch.from_numpy(ways[1]), torch.from_numpy(ways[2])),
+        )
+
+    def __call__(self, values: Tensor, factor: int = 1) -> Tensor:
+        """(B, ..., H, W) -> (B, ..., side, side); `factor` times that for what is so much finer."""
+        side = self.side * factor
+        unsigned = values.dtype == torch.uint16
+        values = values.view(torch.int16) if unsigned else values
+        along = torch.arange(side)
+        rows, columns = self.rows[:, None] * factor + along, self.columns[:, None] * factor + along
+        if self.flipped is not None:
+            rows = torch.where(self.flipped[0][:, None], rows.flip(1), rows)
+            columns = torch.where(self.flipped[1][:, None], columns.flip(1), columns)
+        which = torch.arange(len(values))[:, None, None]
+        device = values.device
+        moved = values.movedim((-2, -1), (1, 2))
+        found = moved[which.to(device), rows[:, :, None].to(device), columns[:, None, :].to(device)].movedim(
+            (1, 2), (-2, -1)
+        )
+        swapped = self.swapped.to(device).view(-1, *(1,) * (found.ndim - 1))
+        found = torch.where(swapped, found.transpose(-1, -2), found).contiguous()
+        return found.view(torch.uint16) if unsigned else found
+
+
+def corpora_of(corpora: xr.Dataset | Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """One corpus or several, as a list."""
+    import xarray as xr
+
+    found = [corpora] if isinstance(corpora, xr.Dataset) else list(corpora)
+    if not found or not all(isinstance(each, xr.Dataset) for each in found):
+        kinds = ", ".join(sorted({type(each).__name__ for each in found})) or "nothing"
+        raise InputError(f"A corpus from ds.open_corpus, or a list of them, is meant; this is {kinds}.")
+    return found
+
+
+def month_of(doy: Tensor) -> Tensor:
+    """Months from 0 of days of the year from 1; a day that is not known (0) is one of January.
+
+    >>> month_of(torch.tensor([1, 31, 32, 182, 366])).tolist()
+    [0, 0, 1, 6, 11]
+    """
+    ends = torch.tensor([31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], device=doy.device)
+    return torch.bucketize(doy, ends)
+
+
+def _cloudy(scl: Tensor) -> Tensor:
+    found = torch.zeros(scl.shape, dtype=torch.bool, device=scl.device)
+    for value in SCL_CLOUDY:
+        found |= scl == value
+    return found
+
+
+def _joined(
+    values: Mapping[str, Tensor], bands: Mapping[str, Sequence[str]], sensor: str
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The channels of a sensor in one tensor; corpora at each band's own resolution are not for models."""
+    names = [name for name in values if name == sensor or name.startswith(f"{sensor}_")]
+    if not names:
+        return None, ()
+    if len({values[name].shape[-1] for name in names}) > 1:
+        raise InputError(
+            "This corpus has each band at its own resolution (native=True); models learn from bands on one grid."
+        )
+    pixels = values[names[0]] if len(names) == 1 else torch.cat([values[name] for name in names], dim=1)
+    return pixels, tuple(band for name in names for band in bands[name])
+
+
+def _size_px(data: PatchDataset) -> int:
+    sides = {spec.shape[-2:] for spec in specs_of(data)}
+    if len(sides) > 1 or any(len(spec.shape) != 3 for spec in specs_of(data)):
+        raise InputError("Models learn from patches on one grid; this corpus has series, or bands of several sizes.")
+    height, width = next(iter(sides))
+    if height != width:
+        raise InputError(f"Samples of {height} x {width} px cannot be turned; models learn from square ones.")
+    return height
+
+
+def _factor(values: Tensor, size: int) -> int:
+    side = values.shape[-1]
+    if side % size or values.shape[-2] != side:
+        raise InputError(f"A mask of {side} px does not fit pixels of {size}: it is no whole number of times finer.")
+    return side // size
+
+
+def specs_of(data: PatchDataset) -> list[ArraySpec]:
+    """The arrays of pixels of a dataset."""
+    return [spec for spec, _, _ in data._pixels]
+
+
+def _sample_bytes(data: PatchDataset) -> int:
+    return sum(spec.nbytes for spec in (*specs_of(data), *data._masks))
+
+
+def bands_of(spec: EncoderSpec, corpus: xr.Dataset, *, all_of: bool = False) -> list[str]:
+    """The bands of an encoder that a corpus has; all that have one of the usual encoder's, where more are wanted."""
+    from deepsentinel.encoders.registry import find
+
+    held = [str(name) for dim in corpus.dims if "band" in str(dim) for name in corpus[dim].values]
+    usual = find("fusion-nano")
+    wanted = [*spec.s2_bands, *spec.s1_bands]
+    if all_of:
+        wanted += [name for name in (*usual.s2_bands, *usual.s1_bands) if name not in wanted]
+    found = [name for name in wanted if name in held]
+    if not found:
+        raise InputError(
+            f"{spec.name} takes {' '.join((*spec.s1_bands, *spec.s2_bands))}; this corpus has none of them."
+        )
+    return found

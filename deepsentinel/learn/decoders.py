@@ -1,0 +1,92 @@
+"""What objectives put behind an encoder to learn from, and throw away afterwards."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from deepsentinel.encoders.base import Tokens
+from deepsentinel.encoders.blocks import Blocks, initialise
+from deepsentinel.encoders.patching import turns_a_px, turns_of
+
+HEADS = 4
+# Cells are as far apart for the decoder whatever the patch: it learns their order, not their size.
+CELL_PX = 8
+
+
+def cells_of(tokens: Tokens) -> Tensor:
+    """(B, h, w, D): the cells of an encoder, or its one vector as the only cell.
+
+    >>> cells_of(Tokens(pooled=torch.zeros(2, 8), dense=None)).shape
+    torch.Size([2, 1, 1, 8])
+    """
+    return tokens.pooled[:, None, None] if tokens.dense is None else tokens.dense
+
+
+class CellDecoder(nn.Module):
+    """From cells, some of them not seen (NaN), to something of each cell: a small transformer over all of them."""
+
+    turns_a_cell: Tensor
+
+    def __init__(self, width: int, out: int, *, depth: int = 2, size: int = 128) -> None:
+        super().__init__()
+        self.enter = nn.Linear(width, size)
+        self.unseen = nn.Parameter(0.02 * torch.randn(size))
+        self.blocks = Blocks(depth, size, HEADS, hidden=4 * size)
+        self.norm = nn.LayerNorm(size)
+        self.leave = nn.Linear(size, out)
+        self.register_buffer("turns_a_cell", CELL_PX * turns_a_px(size // HEADS // 4), persistent=False)
+        for layer in (self.enter, self.leave):
+            initialise(layer)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(B, h, w, D) -> (B, h, w, out)."""
+        batch, height, width, _ = cells.shape
+        seen = cells[..., :1].isfinite()
+        entered = torch.where(seen, self.enter(torch.where(seen, cells, 0.0)), self.unseen.to(cells.dtype))
+        turns = turns_of(height, width, self.turns_a_cell)
+        done = self.norm(self.blocks.run(entered.flatten(1, 2), None, turns))
+        return cast(Tensor, self.leave(done)).view(batch, height, width, -1)
+
+
+class Projector(nn.Sequential):
+    """Two layers before vectors are compared, so that the comparison does not take from the vectors what it ignores."""
+
+    def __init__(self, width: int, out: int = 128) -> None:
+        super().__init__(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, out))
+
+
+class PixelDecoder(nn.Module):
+    """From cells to pixels: doubled in size, step by step, with the pixels of the other sensor at hand at the end."""
+
+    def __init__(self, width: int, beside: int, out: int, *, size: int = 64) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(width, size, 1)
+        self.steps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(size, size, 3, padding=1), nn.GroupNorm(8, size), nn.GELU()) for _ in range(3)
+        )
+        self.beside = nn.Sequential(nn.Conv2d(beside, size, 5, padding=2), nn.GroupNorm(8, size), nn.GELU())
+        self.leave = nn.Sequential(nn.Conv2d(2 * size, size, 3, padding=1), nn.GELU(), nn.Conv2d(size, out, 1))
+
+    def forward(self, cells: Tensor, pixels: Tensor) -> Tensor:
+        """(B, h, w, D) and (B, C, H, W) -> (B, out, H, W)."""
+        height, width = pixels.shape[-2:]
+        values = self.enter(cells.nan_to_num(0.0).permute(0, 3, 1, 2))
+        for number, step in enumerate(self.steps, start=1):
+            share = 2 ** (len(self.steps) - number)
+            size = (max(1, height // share), max(1, width // share))
+            values = step(nn.functional.interpolate(values, size, mode="bilinear"))
+        return cast(Tensor, self.leave(torch.cat([values, self.beside(pixels)], dim=1)))
+
+
+class Critic(nn.Sequential):
+    """Whether each neighbourhood of an image is a real one: a few convolutions (Isola et al., 2017)."""
+
+    def __init__(self, channels: int, *, size: int = 64) -> None:
+        super().__init__(
+            nn.Conv2d(channels, size, 4, 2, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(size, 2 * size, 4, 2, 1), nn.GroupNorm(8, 2 * size), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * size, 1, 3, 1, 1),
+        )  # fmt: skip

@@ -1,0 +1,206 @@
+"""`ds.finetune`: a corpus with labels in, a model that tells them out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepsentinel.encoders.base import Encoder
+from deepsentinel.errors import InputError
+
+from .batches import Feed, bands_of, corpora_of
+from .fit import Plan, Step, fit
+from .labels import Background, classes_of, number_range
+from .model import Model, Question
+from .pretraining import NOT_TOLD, Pretrained, started, usual_crop
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MODEL_FILE = "model.safetensors"
+OF_QUESTION = ("loss", "balance", "upscale", "decoder", "least_share")
+
+
+def finetune(
+    corpus: xr.Dataset | Sequence[xr.Dataset],
+    encoder: str | Encoder | Pretrained = "fusion-nano",
+    task: str = "segmentation",
+    labels: str = "corine",
+    *,
+    sensors: str = "both",
+    background: Background = "ignore",
+    frozen: bool = False,
+    steps: int = 600,
+    batch_size: int = 16,
+    crop_px: int | None = None,
+    lr: float = 1e-3,
+    layer_rate: float = 0.8,
+    weights: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    device: str | torch.device = "auto",
+    on_device: bool | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    clouds: bool = True,
+    on_step: Callable[[Step], object] | None = None,
+    stop: Any = None,
+    **options: Any,
+) -> Model:
+    """Train an encoder, or only a head on it, to tell labels.
+
+    Parameters
+    ----------
+    corpus
+        With the labels burnt in, from `build_corpus(..., labels={"corine": ...})`; a part of one; or a list.
+    encoder
+        A name from `ds.list_encoders()`, with its pretrained weights (`weights="random"`: from scratch; or a file), or
+        what `load_encoder` or `pretrain` returned, of which a copy is trained.
+    task
+        segmentation (a class for each pixel), classification (which classes are in a sample), fractions (the share of
+        each), regression (a number for each pixel).
+    labels
+        The name of the labels in the corpus.
+    sensors
+        both, s1 or s2; "any": now both, now one of them, so that the model can do with what there is.
+    background
+        What no label claims teaches nothing ("ignore"), or is a class ("class").
+    frozen, layer_rate
+        Whether the encoder stays as it is; else by which factor each of its layers learns more slowly than the next.
+    steps, batch_size, crop_px, lr, seed
+        How long, how many samples a step, the side of random crops, the highest learning rate, what is drawn.
+    out, resume, device, on_device, workers, clouds, on_step, stop
+        As in `ds.pretrain`.
+    options
+        Of the question: loss ("log", "focal", "dice", "log+dice"), balance (0: all pixels alike, 1: all classes alike),
+        upscale (finer labels than pixels), decoder (auto, unet, pixels, linear), least_share (classification). Of the
+        loop: those of `deepsentinel.learn.fit.Plan`.
+
+    ```python
+    head = ds.finetune(train, "fusion-nano", "segmentation", labels="corine", steps=600, out="runs/corine")
+    report = ds.evaluate(head, test)
+    ```
+    """
+    from deepsentinel.embedding.model import pick_device
+
+    corpora = corpora_of(corpus)
+    known = {each.name for each in fields(Plan)} | set(OF_QUESTION) | {"size"}
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"finetune() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+    asked = {name: options.pop(name) for name in OF_QUESTION if name in options}
+    size = int(options.pop("size", 32))
+    question = asked_question(corpora, task, labels, sensors, background, asked)
+    plan = Plan(steps=steps, lr=lr, seed=seed, **options)
+    chosen = pick_device(device)
+    start = started(encoder, weights=weights, seed=seed) if isinstance(encoder, str) else started(encoder)
+    check_sensors(start, sensors)
+    feed = Feed(
+        corpora,
+        batch_size=batch_size,
+        crop_px=usual_crop(corpora[0], crop_px),
+        bands=bands_of(start.spec, corpora[0]),
+        labels=question.arrays,
+        clouds=clouds,
+        seed=seed,
+        device=chosen,
+        on_device=on_device,
+        workers=workers,
+        rank=int(os.environ.get("RANK", "0")),
+        replicas=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Model(start, question, frozen=frozen, size=size).to(chosen)
+    model.story = {
+        "encoder": start.spec.name,
+        "weights": weights,
+        "task": task,
+        "labels": labels,
+        "sensors": sensors,
+        "background": background,
+        "frozen": frozen,
+        "layer_rate": layer_rate,
+        "question": asked,
+        "plans": [str(each.attrs.get("plan", "")) for each in corpora],
+        "samples": len(feed),
+        "crop_px": feed.crop_px,
+        "batch_size": batch_size,
+        "size": size,
+        **{name: value for name, value in asdict(plan).items() if name not in NOT_TOLD},
+    }
+    history = fit(
+        model,
+        feed,
+        plan,
+        out=out,
+        resume=resume,
+        story=json.dumps(model.story, sort_keys=True),
+        groups=layered(model, plan, layer_rate),
+        on_step=on_step,
+        stop=stop,
+    )
+    model.history = history.table()
+    if out is not None and not feed.rank:
+        model.save(Path(out).expanduser() / MODEL_FILE)
+    return model.eval()
+
+
+def asked_question(
+    corpora: Sequence[xr.Dataset],
+    task: str,
+    labels: str,
+    sensors: str,
+    background: Background,
+    asked: dict[str, Any],
+) -> Question:
+    """The question that goes with a task on a corpus."""
+    if task == "regression":
+        array, mean, spread = number_range(corpora, labels)
+        return Question(task, None, sensors, array=array, scale=(mean, spread), **asked)
+    Question(task, None, sensors, **asked)  # refuses what is misspelt before any mask is read
+    return Question(task, classes_of(corpora, labels, background=background), sensors, **asked)
+
+
+def check_sensors(encoder: Encoder, sensors: str) -> None:
+    """Refuse sensors that an encoder does not take."""
+    modes = encoder.spec.modes
+    wanted = {"any": ("both", "s1", "s2")}.get(sensors, (sensors,))
+    if lacking := [mode for mode in wanted if mode not in modes]:
+        raise InputError(
+            f"{encoder.spec.name} takes {' or '.join(modes)}, not {lacking[0]}; pass sensors={modes[-1]!r}, or an "
+            "encoder of both sensors such as fusion-nano."
+        )
+
+
+def layered(model: Model, plan: Plan, layer_rate: float) -> list[dict[str, Any]]:
+    """Parameter groups: the head at the full rate, the encoder's layers ever more slowly towards the pixels."""
+    if not 0 < layer_rate <= 1:
+        raise InputError(f"layer_rate={layer_rate!r}: more than 0, at most 1.")
+    deepest = max((_layer(name) for name, _ in model.encoder.named_parameters()), default=0)
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    for name, value in model.named_parameters():
+        if not value.requires_grad:
+            continue
+        rate = 1.0
+        if name.startswith("encoder."):
+            # Norms behind the last layer learn as that does.
+            layer = deepest if name.startswith("encoder.norm.") else _layer(name)
+            rate = layer_rate ** (deepest + 1 - layer)
+        groups.setdefault((rate, value.ndim > 1), []).append(value)
+    return [
+        {"params": values, "lr": plan.lr * rate, "weight_decay": plan.weight_decay if matrix else 0.0}
+        for (rate, matrix), values in groups.items()
+    ]
+
+
+def _layer(name: str) -> int:
+    """The number of the layer in a parameter's name, from 1; 0 before the first."""
+    found = re.search(r"(?:blocks|layers?|stages|denseblock|stage)[._]?(\d+)", name)
+    return 0 if found is None else int(found.group(1)) + 1

@@ -1,0 +1,216 @@
+"""What a model is to tell: the classes of a corpus's masks, as numbers from 0, and what teaches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepsentinel.corpus.store import chunks_of
+from deepsentinel.errors import InputError, NothingFoundError, warn
+from deepsentinel.legend import Legend
+
+from .batches import corpora_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+IGNORE = 255
+"""Stands for pixels that teach nothing."""
+CLASS_MAP, CONFLICT, PARCEL = "class_map", "conflict", "parcel_id"
+# In masks of conflicts: several claims that contradict each other.
+CONTRADICTED = 2
+# So many samples tell which classes there are and how common each is.
+LOOKED_AT = 1_000
+Background = Literal["ignore", "class"]
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes a model tells apart, and where in the corpus they stand."""
+
+    array: str
+    """The mask with the classes."""
+    codes: tuple[int, ...]
+    """The value of each class in the mask; outputs are in this order."""
+    names: tuple[str, ...]
+    """What each is called."""
+    colors: tuple[str, ...]
+    """ "#rrggbb" of each."""
+    shares: tuple[float, ...]
+    """How much of the labelled ground each has, in what was looked at."""
+    conflict: str | None = None
+    """The mask that says where claims contradict each other; those pixels teach nothing."""
+    others: tuple[int, ...] = ()
+    """Values of the legend that do not occur in what is learnt from: they teach nothing, and are never said."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The masks to be read."""
+        return (self.array,) if self.conflict is None else (self.array, self.conflict)
+
+    def targets(self, labels: Mapping[str, Tensor]) -> Tensor:
+        """Masks of a batch -> (B, H, W) int64: the number of the class, or `IGNORE`."""
+        values = labels[self.array].long()
+        table = torch.full((max(self.codes) + 2,), IGNORE, dtype=torch.int64)
+        table[list(self.codes)] = torch.arange(len(self.codes))
+        found = table.to(values.device)[values.clamp(0, len(table) - 1)]
+        if self.conflict is not None:
+            found = torch.where(labels[self.conflict] >= CONTRADICTED, IGNORE, found)
+        return found
+
+    def weights(self, power: float = 0.5) -> Tensor:
+        """(classes,) the rarer the heavier, by a power of the share; their mean over pixels is 1.
+
+        >>> two = Classes("m", (1, 2), ("a", "b"), ("#000000", "#ffffff"), (0.9, 0.1))
+        >>> [round(weight, 2) for weight in two.weights().tolist()]
+        [0.83, 2.5]
+        """
+        shares = np.asarray(self.shares)
+        raw = shares**-power
+        return torch.tensor(raw / (raw * shares).sum(), dtype=torch.float32)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Classes:
+        """What `to_plain` gave."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        return cls(**values)
+
+
+def classes_of(
+    corpora: xr.Dataset | Sequence[xr.Dataset],
+    labels: str,
+    *,
+    background: Background = "ignore",
+    least_share: float = 0.0,
+) -> Classes:
+    """The classes of one of a corpus's masks, as far as they occur in it.
+
+    labels: the name that was given in build_corpus(labels={...}), or an array of the corpus. background: what no label
+    claims (0) is a class of its own, or teaches nothing. least_share: rarer classes are left out.
+    """
+    every = corpora_of(corpora)
+    array, conflict = arrays_of(every[0], labels)
+    if background not in ("ignore", "class"):
+        raise InputError(f'background={background!r}: "ignore" or "class" is meant.')
+    legend = Legend.from_attrs(every[0][array].attrs)
+    counts = counted(every, array, conflict)
+    if legend is not None:
+        unknown = sorted(set(counts) - set(legend.codes) - {0})
+        if unknown:
+            raise InputError(
+                f"{array} holds {', '.join(map(str, unknown[:8]))}, which its legend does not know: it has "
+                f"{', '.join(map(str, legend.codes[:12]))}{' ...' if len(legend) > 12 else ''}. Build the corpus with "
+                "the legend that its labels belong to."
+            )
+    if background == "ignore":
+        counts.pop(0, None)
+    total = sum(counts.values())
+    kept = sorted(code for code, count in counts.items() if count > least_share * total)
+    if len(kept) < 2:
+        held = ", ".join(_name(legend, code) for code in sorted(counts)) or "nothing"
+        raise NothingFoundError(
+            f"{array} holds {len(kept)} class{'' if len(kept) == 1 else 'es'} to learn ({held}) in "
+            f"{sum(each.sizes['sample'] for each in every)} samples, and two are needed to tell apart. "
+            + ('background="class" makes what is not labelled one.' if background == "ignore" else "Take more ground.")
+        )
+    if len(kept) >= IGNORE:
+        raise InputError(f"{array} holds {len(kept)} classes; at most {IGNORE - 1} can be told apart.")
+    every_code = legend.codes if legend is not None else tuple(sorted(counts))
+    others = tuple(code for code in every_code if code not in kept)
+    if (rare := [code for code in counts if code not in kept]) and least_share:
+        warn(f"Left out as rarer than {least_share:g}: {', '.join(_name(legend, code) for code in sorted(rare))}.")
+    return Classes(
+        array=array,
+        codes=tuple(kept),
+        names=tuple(_name(legend, code) for code in kept),
+        colors=_colors(legend, kept),
+        shares=tuple(counts[code] / max(1, sum(counts[each] for each in kept)) for code in kept),
+        conflict=conflict,
+        others=others,
+    )
+
+
+def arrays_of(corpus: xr.Dataset, labels: str) -> tuple[str, str | None]:
+    """The mask with the classes of some labels, and the one with their conflicts, if there is one."""
+    if not isinstance(labels, str):
+        raise InputError(f"labels= is a {type(labels).__name__}; the name of a corpus's labels is meant.")
+    for array in (f"{labels}_{CLASS_MAP}", labels):
+        if array in corpus.data_vars:
+            conflict = f"{array.removesuffix(CLASS_MAP)}{CONFLICT}"
+            return array, conflict if array.endswith(CLASS_MAP) and conflict in corpus.data_vars else None
+    held = [str(name) for name in corpus.data_vars if str(name) not in ("s1", "s2", "scl", "angle")]
+    raise InputError(
+        f"This corpus has no labels {labels!r}; it has {', '.join(held) or 'none'}. build_corpus(..., labels={{...}}) "
+        "burns them."
+    )
+
+
+def counted(corpora: Sequence[xr.Dataset], array: str, conflict: str | None = None) -> dict[int, int]:
+    """How many pixels each value has, in up to a thousand samples spread over the corpora."""
+    found: dict[int, int] = {}
+    each = max(1, LOOKED_AT // len(corpora))
+    for corpus in corpora:
+        if array not in corpus.data_vars:
+            raise InputError(f"One of these corpora has no {array!r}; all must have the labels that are learnt.")
+        chunks, numbers = chunks_of(corpus), corpus["sample"].values
+        if "status" in corpus.coords:
+            numbers = numbers[corpus["status"].values == "ok"]
+        chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(each, len(numbers))).round().astype(int))]
+        if not len(chosen):
+            continue
+        values = chunks.read_many(array, chosen.tolist())
+        if values.dtype.kind == "f":
+            raise InputError(f"{array} holds numbers, not classes; task='regression' learns those.")
+        if conflict is not None:
+            values = values[chunks.read_many(conflict, chosen.tolist()) < CONTRADICTED]
+        for code, count in zip(*np.unique(values, return_counts=True), strict=True):
+            found[int(code)] = found.get(int(code), 0) + int(count)
+    return found
+
+
+def _name(legend: Legend | None, code: int) -> str:
+    if code == 0 and (legend is None or 0 not in legend):
+        return BACKGROUND
+    return str(code) if legend is None or code not in legend else legend[code].name
+
+
+def _colors(legend: Legend | None, codes: Sequence[int]) -> tuple[str, ...]:
+    from deepsentinel.legend_class import distinct_colors
+
+    spare = dict(zip(codes, distinct_colors(len(codes)), strict=True))
+    return tuple(
+        legend[code].color if legend is not None and code in legend else "#d9d9d9" if code == 0 else spare[code]
+        for code in codes
+    )
+
+
+def number_range(corpora: Sequence[xr.Dataset], labels: str) -> tuple[str, float, float]:
+    """A mask of numbers, and their mean and spread."""
+    array, _ = arrays_of(corpora[0], labels)
+    parts: list[np.ndarray] = []
+    for corpus in corpora:
+        chunks, numbers = chunks_of(corpus), corpus["sample"].values
+        if "status" in corpus.coords:
+            numbers = numbers[corpus["status"].values == "ok"]
+        chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(100, len(numbers))).round().astype(int))]
+        parts.append(chunks.read_many(array, chosen.tolist()).astype("float64").ravel())
+    values = np.concatenate(parts)
+    values = values[np.isfinite(values)]
+    if not len(values) or not values.std():
+        raise NothingFoundError(f"{array} holds {'one number only' if len(values) else 'no number'} to learn.")
+    return array, float(values.mean()), float(values.std())

@@ -1,0 +1,258 @@
+"""An encoder with a head: what `ds.finetune` trains, `ds.evaluate` measures and `ds.predict` draws maps with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepsentinel.encoders.base import Encoder
+from deepsentinel.errors import InputError, SourceError
+from deepsentinel.files import atomic_path
+
+from .batches import Batch
+from .heads import LinearHead, pixel_head
+from .labels import BACKGROUND, IGNORE, Classes
+from .losses import segmentation_loss
+
+TASKS = ("segmentation", "classification", "fractions", "regression")
+SENSORS = ("both", "s1", "s2", "any")
+FORMAT = 1
+# Of "any": how often a step sees both sensors; else one of them alone.
+BOTH_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model answers, and how it was asked to learn it."""
+
+    task: str
+    """segmentation, classification, fractions or regression."""
+    classes: Classes | None
+    """The classes; None where the answer is a number."""
+    sensors: str = "both"
+    """What it sees: both, s1, s2; "any": learnt with both and with each alone, so that it can do with what there is."""
+    loss: str = "log"
+    """Of segmentation: log, focal, dice, or several joined by +."""
+    balance: float = 0.5
+    """The power of its share by which a rare class counts more; 0: not at all."""
+    upscale: int = 1
+    """How many of its pixels lie side by side in one of the image's."""
+    decoder: str = "auto"
+    """auto, unet, pixels or linear."""
+    least_share: float = 0.05
+    """Of classification: how much of a sample a class must have to be in it."""
+    array: str = ""
+    """Of regression: the mask with the numbers."""
+    scale: tuple[float, float] = (0.0, 1.0)
+    """Of regression: the mean and the spread of the numbers, which the model itself does not see."""
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise InputError(f"task={self.task!r} is not known; {', '.join(TASKS)} are.")
+        if self.sensors not in SENSORS:
+            raise InputError(f"sensors={self.sensors!r}: one of {', '.join(SENSORS)} is meant.")
+        if self.upscale not in (1, 2, 4, 8):
+            raise InputError(f"upscale={self.upscale!r}: 1, 2, 4 or 8 is meant.")
+        if self.upscale > 1 and self.task not in ("segmentation", "regression"):
+            raise InputError(f"upscale={self.upscale} is for answers by pixel, not for task={self.task!r}.")
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The masks it learns from."""
+        return (self.array,) if self.classes is None else self.classes.arrays
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers an answer has."""
+        return 1 if self.classes is None else len(self.classes)
+
+
+class Model(nn.Module):
+    """An encoder, a head and the question they answer.
+
+    `model(batch)` gives logits (segmentation: (B, classes, H, W); classification, fractions: (B, classes)), or numbers
+    (regression: (B, 1, H, W)). `probabilities` gives what a person would ask for.
+    """
+
+    def __init__(self, encoder: Encoder, question: Question, *, frozen: bool = False, size: int = 32) -> None:
+        super().__init__()
+        self.encoder, self.question, self.frozen, self.size = encoder, question, frozen, size
+        self.head: nn.Module
+        if question.task in ("segmentation", "regression"):
+            how: dict[str, Any] = {"decoder": question.decoder, "size": size, "upscale": question.upscale}
+            self.head = pixel_head(encoder, question.outputs, **how)
+        else:
+            self.head = LinearHead(encoder, question.outputs)
+        self.encoder.requires_grad_(not frozen)
+        self.history = pd.DataFrame({"loss": []})
+        self.story: dict[str, Any] = {}
+        weights = None if question.classes is None else question.classes.weights(question.balance)
+        self._loss = segmentation_loss(question.loss, weights) if question.task == "segmentation" else None
+
+    @property
+    def task(self) -> str:
+        """What it answers."""
+        return self.question.task
+
+    @property
+    def classes(self) -> Classes:
+        """The classes it tells apart."""
+        if self.question.classes is None:
+            raise InputError("This model tells numbers, not classes.")
+        return self.question.classes
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module; a frozen encoder stays as it is."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def sensors_for(self, sensors: str | None) -> str:
+        """What is seen: what was asked for, or what it was trained with."""
+        own = "both" if self.question.sensors == "any" else self.question.sensors
+        return own if sensors is None else sensors
+
+    def forward(self, batch: Batch, sensors: str | None = None) -> Tensor:
+        """Logits or numbers."""
+        return cast(Tensor, self.head(self.encoder, batch, self.sensors_for(sensors)))
+
+    @torch.no_grad()
+    def probabilities(self, batch: Batch, sensors: str | None = None) -> Tensor:
+        """How likely each class is, the share of each, or the numbers in their own units."""
+        said = self(batch, sensors).float()
+        if self.task == "classification":
+            return said.sigmoid()
+        if self.task == "regression":
+            mean, spread = self.question.scale
+            return said * spread + mean
+        return said.softmax(dim=1)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """How far off the answers to a batch are."""
+        said = self(batch, self._shown(batch)).float()
+        if self.task == "segmentation":
+            assert self._loss is not None
+            return {"segmentation": self._loss(said, self.truth(batch))}
+        truth = self.truth(batch)
+        if self.task == "classification":
+            known = truth.isfinite()
+            off = F.binary_cross_entropy_with_logits(said, truth.nan_to_num(0.0), reduction="none")
+            return {"classification": (off * known).sum() / known.sum().clamp(min=1)}
+        if self.task == "fractions":
+            known = truth.isfinite().all(dim=1)
+            off = -(truth.nan_to_num(0.0) * said.log_softmax(dim=1)).sum(dim=1)
+            return {"fractions": (off * known).sum() / known.sum().clamp(min=1)}
+        mean, spread = self.question.scale
+        wanted = (truth - mean) / spread
+        known = wanted.isfinite()
+        off = F.smooth_l1_loss(said[:, 0], wanted.nan_to_num(0.0), reduction="none")
+        return {"regression": (off * known).sum() / known.sum().clamp(min=1)}
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Nothing is to be done."""
+
+    def truth(self, batch: Batch) -> Tensor:
+        """What is right: numbers of classes (B, H, W), whether a class is there or its share (B, K), or numbers."""
+        if self.question.classes is None:
+            return batch.labels[self.question.array].float()
+        targets = self.question.classes.targets(batch.labels)
+        if self.task == "segmentation":
+            self._check_size(targets, batch)
+            return targets
+        shares = shares_of(targets, len(self.question.classes))
+        if self.task == "fractions":
+            return shares
+        return torch.where(shares.isfinite(), (shares >= self.question.least_share).float(), torch.nan)
+
+    def _check_size(self, targets: Tensor, batch: Batch) -> None:
+        finer = targets.shape[-1] // batch.pixels.shape[-1]
+        if finer != self.question.upscale:
+            raise InputError(
+                f"These labels are {finer} times finer than the pixels: pass upscale={finer} to learn them as they are."
+            )
+
+    def _shown(self, batch: Batch) -> str | None:
+        if self.question.sensors != "any":
+            return None
+        draw = float(torch.rand((), generator=batch.generator))
+        return "both" if draw < BOTH_SHARE else "s1" if draw < (1 + BOTH_SHARE) / 2 else "s2"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write encoder, head and classes into one file of safetensors, which `load_model` reads."""
+        from safetensors.torch import save_file
+
+        target = Path(path).expanduser()
+        told = {
+            "format": FORMAT,
+            "encoder": self.encoder.spec.name.removesuffix("-random"),
+            "question": {**vars(self.question), "classes": None},
+            "classes": None if self.question.classes is None else self.question.classes.to_plain(),
+            "frozen": self.frozen,
+            "size": self.size,
+            "story": self.story,
+            "history": json.loads(self.history.reset_index().to_json(orient="records")),
+        }
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        with atomic_path(target) as temporary:
+            save_file(state, temporary, metadata={"deepsentinel": json.dumps(told)})
+        return target
+
+    def __repr__(self) -> str:
+        what = f"{len(self.classes)} classes of {self.classes.array}" if self.question.classes else self.question.array
+        seen = {"both": "S1 and S2", "s1": "S1", "s2": "S2", "any": "S1, S2 or both"}[self.question.sensors]
+        return f"{self.task} of {what} from {seen}, on {self.encoder.spec.name}"
+
+
+def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Model:
+    """A model that `Model.save` wrote, ready for use."""
+    from safetensors import SafetensorError, safe_open
+
+    from deepsentinel.encoders import load_encoder
+
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise InputError(f"There is no file {source} with a model; model.save(...) writes one.")
+    try:
+        with safe_open(source, framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            told = json.loads(metadata["deepsentinel"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise SourceError(f"{source} holds no model of deepsentinel ({error}); model.save(...) writes one.") from error
+    classes = None if told["classes"] is None else Classes.from_plain(told["classes"])
+    asked: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in told["question"].items()
+    }
+    question = Question(**{**asked, "classes": classes})
+    model = Model(load_encoder(told["encoder"], "random"), question, frozen=told["frozen"], size=told["size"])
+    model.load_state_dict(state)
+    model.story = told["story"]
+    rows = told["history"]
+    model.history = pd.DataFrame(rows).set_index("step") if rows and "step" in rows[0] else model.history
+    return model.eval().to(device)
+
+
+def shares_of(targets: Tensor, count: int) -> Tensor:
+    """(B, H, W) numbers of classes -> (B, count) the share of each in what is labelled; NaN where nothing is.
+
+    >>> shares_of(torch.tensor([[[0, 1, 1, 255]]]), 2).tolist()
+    [[0.3333333432674408, 0.6666666865348816]]
+    """
+    flat = targets.flatten(1)
+    keep = flat != IGNORE
+    counts = F.one_hot(torch.where(keep, flat, count), count + 1)[..., :count].sum(dim=1).float()
+    total = keep.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, counts / total.clamp(min=1), torch.nan)
+
+
+__all__ = ["BACKGROUND", "IGNORE", "Model", "Question", "load_model", "shares_of"]

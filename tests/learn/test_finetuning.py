@@ -1,0 +1,225 @@
+"""Fine-tuning: labels as they are burnt, what is not to be learnt left out, models that come back from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from learn_kit import corpus, feed
+
+import deepsentinel as ds
+from deepsentinel.errors import InputError, NothingFoundError, SourceError
+from deepsentinel.learn import labels as labels_module
+from deepsentinel.learn.finetuning import layered
+from deepsentinel.learn.fit import Plan
+from deepsentinel.learn.labels import IGNORE, Classes, classes_of
+from deepsentinel.learn.losses import segmentation_loss
+from deepsentinel.learn.model import Model, Question, shares_of
+
+QUICK = {"steps": 2, "batch_size": 4, "crop_px": 32, "log_every": 1}
+
+
+def test_classes_are_those_that_occur_with_their_shares() -> None:
+    held = corpus()
+    found = classes_of(held, "corine")
+    values, conflict = held.corine_class_map.values, held.corine_conflict.values
+    kept = values[(conflict < 2) & (values != 0)]
+    assert list(found.codes) == sorted(np.unique(kept))
+    assert found.shares == pytest.approx([(kept == code).mean() for code in found.codes])
+    assert not set(found.codes) & set(found.others)
+    assert classes_of(held, "osm").names != found.names
+    with_ground = classes_of(held, "osm", background="class")
+    assert with_ground.codes[0] == 0
+    assert with_ground.names[0] == "background"
+
+
+def test_targets_number_the_classes_and_leave_out_what_teaches_nothing() -> None:
+    classes = Classes("m", (11, 31), ("a", "b"), ("#000000", "#ffffff"), (0.5, 0.5), conflict="c", others=(21,))
+    labels = {"m": torch.tensor([[[0, 11, 31], [21, 31, 99]]]), "c": torch.tensor([[[0, 0, 2], [0, 1, 0]]])}
+    assert classes.targets(labels).tolist() == [[[IGNORE, 0, IGNORE], [IGNORE, 1, IGNORE]]]
+    ground = Classes("m", (0, 31), ("background", "b"), ("#000000", "#ffffff"), (0.5, 0.5))
+    assert ground.targets(labels).tolist() == [[[0, IGNORE, 1], [IGNORE, 1, IGNORE]]]
+
+
+@pytest.mark.parametrize("name", ["log", "focal", "dice", "log+dice"])
+def test_losses_ignore_what_is_ignored_and_fall_towards_the_truth(name: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    truth = torch.randint(3, (2, 8, 8), generator=rng)
+    truth[:, :4] = IGNORE
+    logits = torch.randn(2, 3, 8, 8, generator=rng)
+    loss = segmentation_loss(name, torch.tensor([1.0, 2.0, 0.5]))
+    other = logits.clone()
+    other[:, :, :4] = 50 * torch.randn(2, 3, 4, 8, generator=rng)
+    assert float(loss(logits, truth)) == pytest.approx(float(loss(other, truth)), rel=1e-5)
+    right = 20.0 * torch.nn.functional.one_hot(truth.clamp(max=2), 3).movedim(-1, 1).float()
+    assert loss(right, truth) < 0.05 < loss(logits, truth)
+    assert loss(logits, torch.full_like(truth, IGNORE)) == 0
+    with pytest.raises(InputError, match="log, focal, dice"):
+        segmentation_loss("hinge")
+
+
+def test_the_log_loss_is_the_weighted_mean_of_sklearn() -> None:
+    from sklearn.metrics import log_loss
+
+    rng = torch.Generator().manual_seed(1)
+    truth, logits = torch.randint(3, (1, 6, 6), generator=rng), torch.randn(1, 3, 6, 6, generator=rng)
+    weights = torch.tensor([1.0, 3.0, 0.2])
+    flat, said = truth.flatten().numpy(), logits.softmax(1).flatten(2)[0].T.numpy()
+    wanted = log_loss(flat, said, sample_weight=weights.numpy()[flat], labels=[0, 1, 2])
+    assert float(segmentation_loss("log", weights)(logits, truth)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_focal_cares_less_about_what_is_right_already() -> None:
+    truth = torch.tensor([[[0]]])
+    sure, unsure = (torch.tensor([[[[value]], [[0.0]]]]) for value in (3.0, 0.0))
+    log, focal = segmentation_loss("log"), segmentation_loss("focal")
+    assert focal(sure, truth) / focal(unsure, truth) < 0.1 * float(log(sure, truth) / log(unsure, truth))
+
+
+def test_shares_of_classes_are_of_what_is_labelled() -> None:
+    truth = torch.randint(4, (5, 9, 9), generator=torch.Generator().manual_seed(2))
+    truth[0, :5], truth[4] = IGNORE, IGNORE
+    found = shares_of(truth, 4)
+    for row in range(4):
+        kept = truth[row][truth[row] != IGNORE]
+        assert found[row].tolist() == pytest.approx([float((kept == number).float().mean()) for number in range(4)])
+    assert found[4].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "task", "labels", "options"),
+    [
+        ("fusion-nano", "segmentation", "corine", {"sensors": "any", "loss": "log+dice"}),
+        ("fusion-nano", "classification", "osm", {"frozen": True}),
+        ("fusion-nano", "fractions", "corine", {"sensors": "s1"}),
+        ("galileo-nano", "segmentation", "osm", {"decoder": "linear", "background": "class"}),
+        ("resnet18", "segmentation", "corine", {"size": 8}),
+        ("convnext-atto", "classification", "corine", {}),
+    ],
+)
+def test_tasks_on_corine_and_openstreetmap(
+    tmp_path: Path, encoder: str, task: str, labels: str, options: dict[str, object]
+) -> None:
+    model = ds.finetune(corpus(), encoder, task, labels, weights="random", out=tmp_path, **{**QUICK, **options})
+    assert len(model.history) == 2
+    batch = feed(labels=model.question.arrays)(5)
+    said = model.probabilities(batch)
+    assert said.isfinite().all()
+    shape = (4, len(model.classes), 32, 32) if task == "segmentation" else (4, len(model.classes))
+    assert said.shape == shape
+    if task != "classification":
+        assert torch.allclose(said.sum(1), torch.ones(()), atol=1e-5)
+    again = ds.load_model(tmp_path / "model.safetensors")
+    assert torch.equal(again.probabilities(batch), said)
+    assert again.classes == model.classes
+    assert repr(again) == repr(model)
+    assert again.history.equals(model.history) or np.allclose(again.history, model.history)
+
+
+def test_a_frozen_encoder_stays_and_layers_learn_at_their_own_rates() -> None:
+    start = ds.load_encoder("fusion-nano", "random", seed=1)
+    frozen = ds.finetune(corpus(), start, "segmentation", "corine", frozen=True, **QUICK)
+    for name, value in frozen.encoder.state_dict().items():
+        assert torch.equal(value, start.state_dict()[name])
+    free = ds.finetune(corpus(), start, "segmentation", "corine", **QUICK)
+    assert not torch.equal(free.encoder.blocks[0].fc1.weight, start.blocks[0].fc1.weight)
+    rates = {id(value): group["lr"] for group in layered(free, Plan(steps=1, lr=1.0), 0.5) for value in group["params"]}
+    chain = [
+        rates[id(value)]
+        for value in (
+            free.encoder.kernels["S1"].weight,
+            free.encoder.blocks[0].fc1.weight,
+            free.encoder.blocks[3].fc1.weight,
+            free.encoder.norm.weight,
+            free.head.leave.weight,
+        )
+    ]
+    assert chain == [0.5**5, 0.5**4, 0.5, 0.5, 1.0]
+    assert len(rates) == len(list(free.parameters()))
+
+
+def test_numbers_are_learnt_in_their_own_units() -> None:
+    model = Model(
+        ds.load_encoder("fusion-nano", "random"), Question("regression", None, array="h", scale=(100.0, 10.0))
+    )
+    batch = feed()(0)
+    batch.labels = {"h": torch.full((4, 32, 32), 110.0)}
+    batch.labels["h"][0] = torch.nan
+    with torch.no_grad():
+        model.head.leave.weight.zero_()
+        model.head.leave.bias.fill_(1.0)
+    assert float(model.loss(batch)["regression"]) == pytest.approx(0, abs=1e-6)
+    assert model.probabilities(batch).mean() == pytest.approx(110.0)
+
+
+def test_finer_labels_want_a_finer_answer() -> None:
+    classes = classes_of(corpus(), "corine")
+    model = Model(ds.load_encoder("fusion-nano", "random"), Question("segmentation", classes, upscale=4))
+    batch = feed(labels=classes.arrays)(0)
+    assert model(batch).shape == (4, len(classes), 128, 128)
+    with pytest.raises(InputError, match="upscale=1"):
+        model.loss(batch)
+    batch.labels = {
+        name: values.repeat_interleave(4, 1).repeat_interleave(4, 2) for name, values in batch.labels.items()
+    }
+    assert model.loss(batch)["segmentation"].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"labels": "crops"}, InputError, "no labels 'crops'; it has corine_class_map"),
+        ({"labels": ["corine"]}, InputError, "labels= is a list"),
+        ({"task": "guessing"}, InputError, "segmentation, classification"),
+        ({"sensors": "s3"}, InputError, "both, s1, s2, any"),
+        ({"encoder": "softcon-vit-small-s2", "weights": "random"}, InputError, "takes s2, not both"),
+        ({"background": "none"}, InputError, '"ignore" or "class"'),
+        ({"upscale": 3}, InputError, "1, 2, 4 or 8"),
+        ({"upscale": 4, "task": "classification"}, InputError, "answers by pixel"),
+        ({"loss": "hinge"}, InputError, "log, focal, dice"),
+        ({"epochs": 3}, TypeError, "no option 'epochs'"),
+        ({"layer_rate": 0.0}, InputError, "layer_rate=0.0"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(options: dict[str, object], error: type[Exception], message: str) -> None:
+    given = {
+        "encoder": "fusion-nano",
+        "weights": "random",
+        "task": "segmentation",
+        "labels": "corine",
+        **QUICK,
+        **options,
+    }
+    with pytest.raises(error, match=message):
+        ds.finetune(corpus(), **given)  # type: ignore[arg-type]
+
+
+def test_one_class_is_nothing_to_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_module, "counted", lambda *_: {0: 50, 211: 100})
+    with pytest.raises(
+        NothingFoundError, match=r"holds 1 class to learn \(Non-irrigated.*makes what is not"
+    ):
+        classes_of(corpus(), "corine")
+    assert classes_of(corpus(), "corine", background="class").codes == (0, 211)
+    monkeypatch.setattr(labels_module, "counted", lambda *_: {0: 50})
+    with pytest.raises(NothingFoundError, match="holds 0 classes to learn"):
+        classes_of(corpus(), "corine")
+
+
+def test_values_that_no_legend_knows_are_named() -> None:
+    held = corpus().copy()
+    legend = {"flag_values": [211, 231], "flag_meanings": "arable pasture"}
+    held["corine_class_map"] = held.corine_class_map.assign_attrs(legend)
+    held.corine_class_map.attrs.pop("legend", None)
+    with pytest.raises(InputError, match="which its legend does not know: it has 211, 231"):
+        classes_of(held, "corine")
+
+
+def test_what_holds_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        ds.load_model(tmp_path / "nothing.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(SourceError, match="holds no model"):
+        ds.load_model(tmp_path / "text.safetensors")

@@ -1,0 +1,204 @@
+"""The loop: broken off and gone on, a run ends where an unbroken one does, and what goes wrong loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from learn_kit import feed, objective
+
+from deepsentinel.errors import InputError, SourceError, TrainingError
+from deepsentinel.learn import fit as fit_module
+from deepsentinel.learn.fit import CHECKPOINT, Plan, fit, parameter_groups
+
+PLAN = Plan(steps=6, lr=1e-3, log_every=1, checkpoint_every=2, average=0.9)
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.detach().flatten() for value in model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> tuple[torch.Tensor, list[float]]:
+    model = objective()
+    history = fit(model, feed(), PLAN)
+    return weights(model), history.table()["loss"].tolist()
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    tmp_path: Path, unbroken: tuple[torch.Tensor, list[float]]
+) -> None:
+    said: list[int] = []
+    first = objective()
+    history = fit(
+        first, feed(), PLAN, out=tmp_path, on_step=lambda step: said.append(step.step), stop=lambda: len(said) > 2
+    )
+    assert history.stopped
+    assert said == [1, 2, 3]
+    assert not torch.equal(weights(first), unbroken[0])
+    # Another process would begin with another model; all of it comes from the folder.
+    second = objective(seed=9)
+    history = fit(second, feed(), PLAN, out=tmp_path)
+    assert not history.stopped
+    assert torch.equal(weights(second), unbroken[0])
+    assert history.table()["loss"].tolist() == unbroken[1]
+    # Done is done: nothing is trained again.
+    third = objective(seed=4)
+    fit(third, feed(), PLAN, out=tmp_path)
+    assert history.table().index.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from learn_kit import feed, objective
+from deepsentinel.learn.fit import Plan, fit
+fit(objective(), feed(), Plan(steps=6, lr=1e-3, log_every=1, checkpoint_every=2, average=0.9), out={out!r},
+    on_step=lambda step: (print(step.step, flush=True), time.sleep(0.2)))
+"""
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    tmp_path: Path, unbroken: tuple[torch.Tensor, list[float]]
+) -> None:
+    code = KILLED.format(tests=str(Path(__file__).parent), out=str(tmp_path))
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "3":
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["done"] == 2
+    model = objective(seed=9)
+    fit(model, feed(), PLAN, out=tmp_path)
+    torch.testing.assert_close(weights(model), unbroken[0], rtol=0, atol=0)
+
+
+def test_an_event_stops_it_too(tmp_path: Path) -> None:
+    event = threading.Event()
+    history = fit(objective(), feed(), PLAN, on_step=lambda step: event.set(), stop=event)
+    assert history.stopped
+    assert len(history.rows) == 1
+    with pytest.raises(InputError, match=r"threading\.Event"):
+        fit(objective(), feed(), PLAN, stop="now")
+
+
+class Breaks(torch.nn.Module):
+    """A model whose loss is no number from the fourth step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2, 2))
+        self.seen = 0
+
+    def loss(self, batch: object) -> dict[str, torch.Tensor]:
+        self.seen += 1
+        return {"good": self.weight.sum() ** 2, "bad": self.weight.sum() * (float("nan") if self.seen > 3 else 0.0)}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_weights(tmp_path: Path) -> None:
+    plan = Plan(steps=6, lr=1e-3, log_every=1, checkpoint_every=2)
+    with pytest.raises(TrainingError, match=r"at step 4 of 6: loss, bad.*goes on from there.*lower lr"):
+        fit(Breaks(), feed(), plan, out=tmp_path)
+    held = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert held["done"] == 2
+    assert held["model"]["weight"].isfinite().all()
+    # Rarely looked at is looked at before it is written, all the same.
+    plan = Plan(steps=6, lr=1e-3, log_every=100, checkpoint_every=2)
+    with pytest.raises(TrainingError, match="at step 4 of 6"):
+        fit(Breaks(), feed(), plan, out=tmp_path / "rarely")
+    assert torch.load(tmp_path / "rarely" / CHECKPOINT, weights_only=True)["done"] == 2
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit(objective(), feed(), PLAN, out=tmp_path, stop=lambda: True)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def full(held: object, path: Path) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fit_module.torch, "save", full)
+    with pytest.raises(TrainingError, match=r"step 2 .*No space left on device.*is whole.*Make room"):
+        fit(objective(), feed(), PLAN, out=tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    monkeypatch.undo()
+    assert fit(objective(), feed(), PLAN, out=tmp_path).rows[-1]["step"] == 6
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    fit(objective(), feed(), PLAN, out=tmp_path, story="one", stop=lambda: True)
+    with pytest.raises(InputError, match=r"holds another run\. What it was: one\. What is asked for: two"):
+        fit(objective(), feed(), PLAN, out=tmp_path, story="two")
+    assert len(fit(objective(), feed(), PLAN, out=tmp_path, story="two", resume=False).rows) == 6
+    (tmp_path / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(SourceError, match=r"no checkpoint, or a broken one.*move it away"):
+        fit(objective(), feed(), PLAN, out=tmp_path, story="two")
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    began = time.perf_counter()
+    with pytest.raises(TrainingError, match="step 0 could not be written"):
+        fit(objective(), feed(), Plan(steps=10_000), out=tmp_path / "file" / "run")
+    assert time.perf_counter() - began < 30
+
+
+class Line(torch.nn.Module):
+    """A straight line through the mean of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = torch.nn.Parameter(torch.zeros(1, 1))
+
+    def loss(self, batch: object) -> dict[str, torch.Tensor]:
+        return {"off": (self.at - batch.s1.mean()).square().mean()}  # type: ignore[attr-defined]
+
+
+def test_batches_that_are_gathered_make_the_step_of_one_that_is_larger() -> None:
+    """The gradient of a mean of equal parts is the mean of theirs, if both see the same samples."""
+    one, two = Line(), Line()
+    plan = {"steps": 3, "lr": 0.1, "weight_decay": 0.0, "warmup": 0.0, "clip": 1e9}
+    fit(one, feed(turn=False, crop_px=48, batch_size=4), Plan(**plan))
+    fit(two, feed(turn=False, crop_px=48, batch_size=2), Plan(**plan, accumulate=2))
+    assert float(one.at) == pytest.approx(float(two.at), abs=1e-4)
+    assert abs(float(one.at)) > 0.05
+
+
+def test_weights_are_averaged_over_the_steps() -> None:
+    plain, mean = Line(), Line()
+    fit(plain, feed(), Plan(steps=30, lr=0.1, warmup=0.0))
+    fit(mean, feed(), Plan(steps=30, lr=0.1, warmup=0.0, average=0.9))
+    assert abs(float(mean.at)) < abs(float(plain.at))
+    assert float(mean.at) != 0
+
+
+def test_biases_and_norms_are_not_pulled_to_nothing() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    groups = parameter_groups(model, Plan(steps=1))
+    decayed = {id(value) for group in groups if group["weight_decay"] for value in group["params"]}
+    assert decayed == {id(model[0].weight)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps=0"),
+        ({"steps": 5, "lr": -1.0}, "lr=-1.0"),
+        ({"steps": 5, "precision": "half"}, "auto, 32, bf16"),
+        ({"steps": 5, "log_every": 2.5}, "log_every=2.5"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Plan(**options)  # type: ignore[arg-type]
