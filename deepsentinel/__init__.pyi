@@ -16,6 +16,7 @@ from .labels import read_labels as read_labels
 from .labels.rasters import read_label_raster as read_label_raster
 from .land import cover as cover
 from .land import sample_land as sample_land
+from .learn.evaluation import evaluate as evaluate
 from .learn.finetuning import finetune as finetune
 from .learn.model import load_model as load_model
 from .learn.pretraining import pretrain as pretrain
@@ -29,6 +30,7 @@ from .masks.windows import parcel_window as parcel_window
 from .pairing import match_rate as match_rate
 from .pairing import pair as pair
 from .pairing import select as select
+from .prediction import predict as predict
 from .similarity import cluster as cluster
 from .similarity import embedding_change as embedding_change
 from .similarity import knn as knn

@@ -23,7 +23,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     sample.add_argument("--out", type=Path, default=Path("points.gpkg"), help="a file of points (%(default)s)")
     where = sample.add_mutually_exclusive_group()
     where.add_argument("--region", help='ISO codes such as "EU27+GB", or a file of polygons; all land if left out')
-    _bbox(where)
+    bbox_argument(where)
     sample.add_argument("--strata", type=Path, help="labels or a raster of classes: points by class")
     sample.add_argument("--shares", default="proportional", choices=("proportional", "balanced"), help="of the classes")
     sample.add_argument("--min-distance-m", type=float, default=0, help="no two points are nearer (0)")
@@ -33,7 +33,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     plan = commands.add_parser("plan", parents=[common], help="which pairs a corpus would hold, and what it would cost")
     plan.add_argument("places", type=Path, help="a file of points or windows")
     plan.add_argument("--out", type=Path, default=Path("plan"), help="where the plan goes (%(default)s)")
-    _source(plan)
+    source_arguments(plan)
     plan.add_argument("--start", required=True, help="first day")
     plan.add_argument("--end", required=True, help="last day")
     plan.add_argument("--size-px", type=int, default=256, help="pixels a side (%(default)s)")
@@ -59,7 +59,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     build.add_argument("plan", type=Path, help="the folder of a plan")
     build.add_argument("corpus", type=Path, help="the corpus, such as corpus.zarr")
     build.add_argument("--labels", nargs="+", default=[], metavar="NAME=FILE", help="masks, such as corine=clc.gpkg")
-    _source(build, default=None)
+    source_arguments(build, default=None)
     build.add_argument("--threads", type=int, help="how many read (one a core)")
     build.add_argument("--retry-failed", action="store_true", help="try failed samples again")
     build.set_defaults(run=_build)
@@ -92,13 +92,15 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     publish.set_defaults(run=_publish)
 
 
-def _bbox(parser: Any) -> None:
+def bbox_argument(parser: Any) -> None:
+    """Add --bbox."""
     parser.add_argument(
         "--bbox", nargs=4, type=float, metavar=("WEST", "SOUTH", "EAST", "NORTH"), help="the area, in degrees"
     )
 
 
-def _source(parser: argparse.ArgumentParser, default: str | None = "demo") -> None:
+def source_arguments(parser: argparse.ArgumentParser, default: str | None = "demo") -> None:
+    """Add --source and its --option."""
     words = " (%(default)s)" if default else "; that of the plan if left out"
     parser.add_argument("--source", default=default, help=f'"demo", a service, or a STAC catalog{words}')
     parser.add_argument(
@@ -106,16 +108,17 @@ def _source(parser: argparse.ArgumentParser, default: str | None = "demo") -> No
     )
 
 
-def _open(options: argparse.Namespace) -> Any:
+def opened_source(options: argparse.Namespace) -> Any:
+    """The source that --source and --option name."""
     import deepsentinel as ds
 
-    return ds.open_source(options.source, **_options(options.option))
+    return ds.open_source(options.source, **key_values(options.option))
 
 
-def _options(given: Sequence[str]) -> dict[str, Any]:
+def key_values(given: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE words; what reads as JSON (numbers, true) is that, anything else text.
 
-    >>> _options(["seed=3", "region=eu-west-1"])
+    >>> key_values(["seed=3", "region=eu-west-1"])
     {'seed': 3, 'region': 'eu-west-1'}
     """
     found: dict[str, Any] = {}
@@ -169,7 +172,7 @@ def _plan(options: argparse.Namespace) -> int:
         raise InputError(f"There is no file {options.places}; make one with `deepsentinel sample`.")
     plan = ds.plan_corpus(
         gpd.read_file(options.places),
-        _open(options),
+        opened_source(options),
         start=options.start,
         end=options.end,
         size_px=options.size_px,
@@ -207,7 +210,7 @@ def _build(options: argparse.Namespace) -> int:
         if not (name and equals and path):
             raise InputError(f"{word!r} does not name labels; write NAME=FILE, such as corine=clc2018.gpkg.")
         labels[name] = path
-    plan = load_plan(options.plan, None if options.source is None else _open(options))
+    plan = load_plan(options.plan, None if options.source is None else opened_source(options))
     report = ds.build_corpus(
         plan, options.corpus, labels or None, threads=options.threads, retry_failed=options.retry_failed
     )
@@ -250,7 +253,7 @@ def _publish(options: argparse.Namespace) -> int:
     import deepsentinel as ds
 
     report = ds.publish(
-        options.corpus, options.url, storage_options=_options(options.option) or None, overwrite=options.overwrite
+        options.corpus, options.url, storage_options=key_values(options.option) or None, overwrite=options.overwrite
     )
     print(report)
     return DONE

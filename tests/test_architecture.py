@@ -30,8 +30,9 @@ FLOORS = {
     "corpus": 3,
     "encoders": 4, "tensors": 4,
     "embedding": 5, "similarity": 5, "learn": 5,
-    "figures": 6, "prediction": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6,
-    "doctor": 8, "checkups": 8, "cli": 8, "cli_corpus": 8, "__init__": 8, "__main__": 8,
+    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6, "prediction": 6,
+    "doctor": 8, "checkups": 8, "cli": 8, "cli_corpus": 8, "cli_demo": 8, "cli_learn": 8, "cli_steps": 8,
+    "__init__": 8, "__main__": 8,
 }  # fmt: skip
 FORBIDDEN_BELOW = {"torch": 4, "ipywidgets": 7, "ipyleaflet": 7, "geemap": 7}
 

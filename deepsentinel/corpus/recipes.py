@@ -115,14 +115,14 @@ def _plan(
         **options,
     }
     if region is None:
-        region = _demo_world(src, settings["size_px"] * settings["resolution"]) if src.name == "demo" else usual
+        region = demo_ground(src, settings["size_px"] * settings["resolution"]) if src.name == "demo" else usual
     points = sample_land(n, region, seed)
     if settings.get("choose", "best") == "best" and not settings.get("series"):
         points = points.assign(date=spread_dates(len(points), start, end, seed))
     return plan_corpus(points, src, start=start, end=end, seed=seed, **settings)
 
 
-def _demo_world(src: Any, size_m: float) -> gpd.GeoDataFrame:
+def demo_ground(src: Any, size_m: float) -> gpd.GeoDataFrame:
     """Where a window lies wholly in one of the tiles of the imaginary coast."""
     scenes = src.search(src.area, sensors=("S2",))
     tiles = scenes.drop_duplicates("tile").geometry

@@ -8,7 +8,7 @@ window, so that dense maps have no seams and no stripes to take off.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from deepsentinel.errors import InputError
 from .base import Encoder, Scaler, Tokens, check_size
 from .blocks import Blocks
 from .inputs import check_months, month_table, sensors_given
-from .patching import KERNEL_PX, fill_patches, mean_seen, resized_kernel, turns_a_px, turns_of
+from .patching import KERNEL_PX, fill_patches, resized_kernel, turns_a_px, turns_of
 from .spec import EncoderSpec
 
 GROUPS = {
@@ -34,9 +34,10 @@ class Fusion(Encoder):
     """One transformer over the tokens of both sensors.
 
     Height and width are multiples of the patch, otherwise free. A token is seen where at least `usable_share` of its
-    pixels are usable; its other pixels then become the mean of those. `pooled` is the mean of all tokens seen, `dense`
-    the mean in each cell. Where nothing was seen, a cell or a whole sample, the vector is NaN. Without a month, nothing
-    is said about it.
+    pixels are usable; its other pixels then become the mean of those. A vector has a part for each band group, one
+    after the other: in `dense` the token of the cell, in `pooled` the mean of the group's tokens that were seen. The
+    part of a group that was not seen is 0; where nothing at all was seen, a cell or a whole sample, the vector is NaN.
+    Without a month, nothing is said about it.
     """
 
     usable_share: float = 0.5
@@ -46,11 +47,13 @@ class Fusion(Encoder):
 
     def __init__(self, spec: EncoderSpec, *, depth: int, heads: int) -> None:
         super().__init__(spec)
-        width = spec.width
+        width = spec.width // len(GROUPS)
         if spec.s1_scaling is None or spec.s2_scaling is None:
             raise InputError(f"{spec.name} needs the scaling of both sensors.")
-        if width % (4 * heads):
-            raise InputError(f"{spec.name}: a width of {width} does not divide into {heads} heads of two axes.")
+        if spec.width % len(GROUPS) or width % (4 * heads):
+            raise InputError(
+                f"{spec.name}: {spec.width} numbers do not divide into groups, {heads} heads and two axes."
+            )
         self.scalers = nn.ModuleDict({"S1": Scaler(spec.s1_scaling), "S2": Scaler(spec.s2_scaling)})
         self.kernels = nn.ModuleDict(
             {name: nn.Conv2d(len(bands), width, KERNEL_PX, KERNEL_PX) for name, bands in GROUPS.items()}
@@ -79,13 +82,14 @@ class Fusion(Encoder):
         given = sensors_given(self.spec, s1, s2, s1_mask, s2_mask, missing)
         patch, height, width = check_size(self.spec, given[0].pixels, patch_px)
         batch = given[0].sides[0]
-        parts: list[Tensor] = []
-        seen: list[Tensor | None] = []
+        parts: dict[int, Tensor] = {}
+        seen: dict[int, Tensor] = {}
         for sensor in given:
             values = self.scalers[sensor.name](sensor.pixels)
-            visible = None
+            visible = torch.ones(batch, height, width, dtype=torch.bool, device=values.device)
             if sensor.mask is not None:
-                values, visible = fill_patches(values, sensor.mask, patch, self.usable_share)
+                values, some = fill_patches(values, sensor.mask, patch, self.usable_share)
+                visible = some[:, 0]
             for row, (name, bands) in enumerate(GROUPS.items()):
                 if not set(bands) <= set(sensor.bands) or set(bands) <= set(missing):
                     continue
@@ -93,22 +97,21 @@ class Fusion(Encoder):
                 gone = [place for place, band in enumerate(bands) if band in missing]
                 if gone:  # 0 is the mean, which adds nothing
                     group = group.index_fill(1, torch.tensor(gone, device=group.device), 0.0)
-                parts.append(self._embed(name, group, patch) + self.group[row])
-                seen.append(None if visible is None else visible[:, 0])
+                parts[row] = self._embed(name, group, patch) + self.group[row]
+                seen[row] = visible
         if not parts:
             raise InputError(f"All bands of {self.spec.name} are missing; nothing is left to encode.")
-        tokens = torch.stack(parts, dim=1)
+        tokens, keep = torch.stack(list(parts.values()), dim=1), torch.stack(list(seen.values()), dim=1)
         if month is not None:
             months = check_months(month, batch, 1, tokens.device, default=0)
             tokens = tokens + self.season(self.months[months[:, 0]]).view(batch, 1, 1, 1, -1)
         turns = turns_of(height, width, self.turns_a_px * (patch * resolution_m / BASE_RESOLUTION_M))
-        turns = turns.repeat(len(parts), 1)
-        keep = None
-        if not all(visible is None or bool(visible.all()) for visible in seen):
-            every = torch.ones(batch, height, width, dtype=torch.bool, device=tokens.device)
-            keep = torch.stack([every if visible is None else visible for visible in seen], dim=1)
-        done = self.norm(self.blocks.run(tokens.flatten(1, 3), None if keep is None else keep.flatten(1), turns))
-        return mean_seen(done.view(tokens.shape), keep)
+        # Where all is there, no token need be sorted out.
+        some_hidden = any(sensor.mask is not None for sensor in given) and not bool(keep.all())
+        done = self.blocks.run(
+            tokens.flatten(1, 3), keep.flatten(1) if some_hidden else None, turns.repeat(len(parts), 1)
+        )
+        return side_by_side(dict(zip(parts, self.norm(done).view(tokens.shape).unbind(1), strict=True)), seen)
 
     def _embed(self, name: str, values: Tensor, patch: int) -> Tensor:
         """(B, C, H, W) -> (B, h, w, D)."""
@@ -118,12 +121,32 @@ class Fusion(Encoder):
         return F.conv2d(values.to(weight.dtype), weight, kernel.bias, stride=patch).permute(0, 2, 3, 1)
 
 
+def side_by_side(tokens: Mapping[int, Tensor], seen: Mapping[int, Tensor]) -> Tokens:
+    """(B, h, w, D) of some groups, and where they were seen (B, h, w): the vectors of cells and of samples."""
+    first = next(iter(tokens.values()))
+    cells: list[Tensor] = []
+    whole: list[Tensor] = []
+    for row in range(len(GROUPS)):
+        if row not in tokens:
+            cells.append(torch.zeros_like(first))
+            whole.append(torch.zeros_like(first[:, 0, 0]))
+            continue
+        here = seen[row].unsqueeze(-1)
+        cells.append(torch.where(here, tokens[row], 0.0))
+        whole.append(cells[-1].sum(dim=(1, 2)) / here.sum(dim=(1, 2)).clamp(min=1))
+    any_seen = torch.stack(list(seen.values())).any(dim=0).unsqueeze(-1)
+    return Tokens(
+        pooled=torch.where(any_seen.any(dim=2).any(dim=1), torch.cat(whole, dim=-1), torch.nan),
+        dense=torch.where(any_seen, torch.cat(cells, dim=-1), torch.nan),
+    )
+
+
 def build(spec: EncoderSpec) -> Fusion:
     """An untrained encoder of the size that the spec's options name.
 
     >>> from deepsentinel.encoders.registry import find
     >>> build(find("fusion-nano"))(torch.full((1, 2, 16, 24), -12.0)).dense.shape
-    torch.Size([1, 2, 3, 128])
+    torch.Size([1, 2, 3, 384])
     """
     depth, heads = spec.options["depth"], spec.options["heads"]
     if not isinstance(depth, int) or not isinstance(heads, int):

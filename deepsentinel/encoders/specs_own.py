@@ -81,8 +81,8 @@ def _fusion(size: str, width: int, depth: int, heads: int, parameters: int, ship
 
 
 SPECS = (
-    _fusion("nano", 128, 4, 4, 892_672),
-    _fusion("tiny", 192, 12, 6, 5_487_744),
+    _fusion("nano", 384, 4, 4, 892_672, "ceee40e4609574634c2b13b9fbf7c19e115947da4a4547826379e9cf70205f74"),
+    _fusion("tiny", 576, 12, 6, 5_487_744),
     _galileo("nano", 128, 4, 8, 893_760, "eab6acacf527886a508a555bc24efe4b4a2cf91b162e84cd1c4a1807e942180c"),
     _galileo("tiny", 192, 12, 3, 5_489_376, ""),
     _galileo("base", 768, 12, 12, 85_658_496, ""),

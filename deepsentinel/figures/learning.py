@@ -30,7 +30,7 @@ ROW_IN, CLASS_IN, HEADING_IN, AXIS_IN = 0.3, 0.24, 0.34, 0.6
 RIGHT_IN, CLASSES_IN, EACH_IN, CURVE_IN = 5.6, 1.75, 1.75, 2.2
 LONGEST_NAME = 24
 # What of a history is not a part of the loss.
-NOT_LOSS = {"step", "epoch", "seconds", "samples", "samples_per_second", "grad_norm"}
+NOT_LOSS = {"samples_per_s", "step", "epoch", "seconds", "samples", "samples_per_second", "grad_norm"}
 RATES = ("learning_rate", "lr")
 TOTAL = "loss"
 SMOOTH_FROM = 200

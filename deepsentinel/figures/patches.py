@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SHOWS = (
     "a patch (four panels)",
     "labels from read_labels, or any GeoDataFrame with a column ground_truth (by class, with shares of the area)",
-    "masks, one layer of them, or masks merged into a patch (classes, coverage, conflicts)",
+    "masks, one layer of them, masks merged into a patch, and predictions (classes, conflicts, uncertainty)",
     "class fractions (the largest classes), and objects from boxes (their boxes and pixels)",
     "a dense embedding (its principal components), and clusters, likeness and change made of it",
     "a list of patches, masks and such maps of the same ground (side by side)",
@@ -44,7 +44,7 @@ SHOWS = (
     "a match rate (how many dates have a partner)",
     "parcel sizes (which window holds them)",
     "a label report (what is wrong, and where)",
-    "a probe report (what an embedding tells apart, beside its controls)",
+    "a probe report, or one of ds.evaluate (what is told apart, and how well, beside controls)",
     "points or windows (on a map of the ground or of the world)",
     "a corpus, its card, its plan, or a list of its splits",
     "an area, a box or geometry in degrees, or a GeoBox (its outline and size)",
@@ -84,7 +84,6 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
         from deepsentinel.aoi import area
 
         _check_list(obj)
-
         obj = area(obj)
     draw, takes_panels, takes_dates = _drawer(obj)
     options: dict[str, Any] = {"title": title}
@@ -109,11 +108,13 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
 
 def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     """Who draws it, and whether panels and dates mean anything to it. Types are told by what they carry: no imports."""
-    from . import labels, objects, places, probes, reports, strips, timelines
+    from . import labels, learning, objects, places, predictions, probes, reports, strips, timelines
 
     of_corpora = corpus.drawer_of(obj)
     if of_corpora is not None:
         return of_corpora, False, False
+    if predictions.is_prediction(obj):
+        return predictions.prediction_figure, False, False
     columns = {str(name) for name in getattr(obj, "columns", ())}
     if fractions.is_fractions(obj):
         return fractions.fractions_figure, True, False
@@ -138,6 +139,10 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
         return reports.report_figure, False, False
     if hasattr(obj, "probe") and hasattr(obj, "folds"):
         return probes.probe_figure, False, False
+    if hasattr(obj, "measured") and hasattr(obj, "reliability"):
+        return learning.report_of_learning, False, False
+    if hasattr(obj, "history") and hasattr(obj, "story"):
+        return (lambda held, **how: learning.figure_of_history(held.history.reset_index(), **how)), False, False
     if embeddings.is_matches(obj):
         raise InputError("Results of a query are marked on the ground that was searched: ds.show([patch, results]).")
     if hasattr(obj, "window") and hasattr(obj, "table"):

@@ -16,16 +16,17 @@ from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError
 
 from .batches import Feed, bands_of, corpora_of
+from .detection import object_arrays
 from .fit import Plan, Step, fit
 from .labels import Background, classes_of, number_range
-from .model import Model, Question
+from .model import OBJECT_TASKS, Model, Question
 from .pretraining import NOT_TOLD, Pretrained, started, usual_crop
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MODEL_FILE = "model.safetensors"
-OF_QUESTION = ("loss", "balance", "upscale", "decoder", "least_share")
+OF_QUESTION = ("loss", "balance", "upscale", "decoder", "least_share", "least_px")
 
 
 def finetune(
@@ -65,7 +66,7 @@ def finetune(
         what `load_encoder` or `pretrain` returned, of which a copy is trained.
     task
         segmentation (a class for each pixel), classification (which classes are in a sample), fractions (the share of
-        each), regression (a number for each pixel).
+        each), regression (a number for each pixel), detection (a box for each object), instances (a box and a mask).
     labels
         The name of the labels in the corpus.
     sensors
@@ -80,13 +81,17 @@ def finetune(
         As in `ds.pretrain`.
     options
         Of the question: loss ("log", "focal", "dice", "log+dice"), balance (0: all pixels alike, 1: all classes alike),
-        upscale (finer labels than pixels), decoder (auto, unet, pixels, linear), least_share (classification). Of the
-        loop: those of `deepsentinel.learn.fit.Plan`.
+        upscale (finer labels than pixels), decoder (auto, unet, pixels, linear), least_share (classification),
+        least_px (smaller objects are not looked for). Of the loop: those of `deepsentinel.learn.fit.Plan`.
 
-    ```python
-    head = ds.finetune(train, "fusion-nano", "segmentation", labels="corine", steps=600, out="runs/corine")
-    report = ds.evaluate(head, test)
-    ```
+    >>> import tempfile, deepsentinel as ds
+    >>> from deepsentinel.corpus.recipes import labelled
+    >>> recipe = labelled(ds.open_source("demo", size_px=256), n=4, size_px=32, start="2018-05-01", end="2018-08-31")
+    >>> path = tempfile.mkdtemp() + "/corpus.zarr"
+    >>> report = recipe.build(path, progress=False)
+    >>> corpus = ds.open_corpus(path)
+    >>> ds.finetune(corpus, "fusion-nano", "segmentation", "osm", weights="random", steps=1, batch_size=2).task
+    'segmentation'
     """
     from deepsentinel.embedding.model import pick_device
 
@@ -130,6 +135,7 @@ def finetune(
         "question": asked,
         "plans": [str(each.attrs.get("plan", "")) for each in corpora],
         "samples": len(feed),
+        "bands": [band for names in feed.bands.values() for band in names],
         "crop_px": feed.crop_px,
         "batch_size": batch_size,
         "size": size,
@@ -147,6 +153,9 @@ def finetune(
         stop=stop,
     )
     model.history = history.table()
+    # What a second seed and the controls begin with; a name is looked up again.
+    model.story["named"] = isinstance(encoder, str)
+    model.learnt = (tuple(corpora), None if isinstance(encoder, str) else encoder)
     if out is not None and not feed.rank:
         model.save(Path(out).expanduser() / MODEL_FILE)
     return model.eval()
@@ -165,6 +174,9 @@ def asked_question(
         array, mean, spread = number_range(corpora, labels)
         return Question(task, None, sensors, array=array, scale=(mean, spread), **asked)
     Question(task, None, sensors, **asked)  # refuses what is misspelt before any mask is read
+    if task in OBJECT_TASKS:
+        classes, numbers = object_arrays(corpora, labels)
+        return Question(task, classes, sensors, array=numbers, **asked)
     return Question(task, classes_of(corpora, labels, background=background), sensors, **asked)
 
 

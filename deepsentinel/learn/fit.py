@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -171,11 +172,26 @@ def fit(
     )
     fabric.launch()
     run = _Run(model, plan, fabric, groups, None if out is None else Path(out).expanduser(), story)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    # oneDNN keeps what it prepares for every new shape, gigabytes of it where each step has shapes of its own.
+    steady = not getattr(model, "shapes_vary", False)
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        _onednn(steady),
+    ):
         if resume:
             run.resume()
         run.train(batches, on_step, _asked(stop))
     return run.history
+
+
+@contextmanager
+def _onednn(wanted: bool) -> Iterator[None]:
+    before = torch.backends.mkldnn.set_flags()[0]
+    torch.backends.mkldnn.set_flags(before and wanted)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(before)
 
 
 class _Run:

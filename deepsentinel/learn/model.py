@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError, SourceError
-from deepsentinel.files import atomic_path
+from deepsentinel.files import write_bytes
 
 from .batches import Batch
+from .detection import ObjectHead, targets_of
 from .heads import LinearHead, pixel_head
 from .labels import BACKGROUND, IGNORE, Classes
 from .losses import segmentation_loss
 
-TASKS = ("segmentation", "classification", "fractions", "regression")
+OBJECT_TASKS = ("detection", "instances")
+TASKS = ("segmentation", "classification", "fractions", "regression", *OBJECT_TASKS)
 SENSORS = ("both", "s1", "s2", "any")
 FORMAT = 1
 # Of "any": how often a step sees both sensors; else one of them alone.
@@ -35,7 +37,7 @@ class Question:
     """What a model answers, and how it was asked to learn it."""
 
     task: str
-    """segmentation, classification, fractions or regression."""
+    """segmentation, classification, fractions, regression, detection or instances."""
     classes: Classes | None
     """The classes; None where the answer is a number."""
     sensors: str = "both"
@@ -51,9 +53,11 @@ class Question:
     least_share: float = 0.05
     """Of classification: how much of a sample a class must have to be in it."""
     array: str = ""
-    """Of regression: the mask with the numbers."""
+    """Of regression: the mask with the numbers. Of objects: the mask with the number of each."""
     scale: tuple[float, float] = (0.0, 1.0)
     """Of regression: the mean and the spread of the numbers, which the model itself does not see."""
+    least_px: float = 8
+    """Of objects: those of fewer pixels are left out, and those of fewer than twice as many at the edge of a crop."""
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -68,7 +72,8 @@ class Question:
     @property
     def arrays(self) -> tuple[str, ...]:
         """The masks it learns from."""
-        return (self.array,) if self.classes is None else self.classes.arrays
+        own = (self.array,) if self.array else ()
+        return own if self.classes is None else (*self.classes.arrays, *own)
 
     @property
     def outputs(self) -> int:
@@ -80,7 +85,8 @@ class Model(nn.Module):
     """An encoder, a head and the question they answer.
 
     `model(batch)` gives logits (segmentation: (B, classes, H, W); classification, fractions: (B, classes)), or numbers
-    (regression: (B, 1, H, W)). `probabilities` gives what a person would ask for.
+    (regression: (B, 1, H, W)). `probabilities` gives what a person would ask for. Of objects
+    `model(batch)` is a list with one dict an image, see `deepsentinel.learn.detection.ObjectHead`.
     """
 
     def __init__(self, encoder: Encoder, question: Question, *, frozen: bool = False, size: int = 32) -> None:
@@ -90,11 +96,15 @@ class Model(nn.Module):
         if question.task in ("segmentation", "regression"):
             how: dict[str, Any] = {"decoder": question.decoder, "size": size, "upscale": question.upscale}
             self.head = pixel_head(encoder, question.outputs, **how)
+        elif question.task in OBJECT_TASKS:
+            self.head = ObjectHead(encoder, question.outputs, size=size, masks=question.task == "instances")
         else:
             self.head = LinearHead(encoder, question.outputs)
         self.encoder.requires_grad_(not frozen)
         self.history = pd.DataFrame({"loss": []})
         self.story: dict[str, Any] = {}
+        # The corpora it learnt from and the encoder it began with, unless that has a name; a file does not keep them.
+        self.learnt: tuple[Any, Any] | None = None
         weights = None if question.classes is None else question.classes.weights(question.balance)
         self._loss = segmentation_loss(question.loss, weights) if question.task == "segmentation" else None
 
@@ -129,6 +139,7 @@ class Model(nn.Module):
     @torch.no_grad()
     def probabilities(self, batch: Batch, sensors: str | None = None) -> Tensor:
         """How likely each class is, the share of each, or the numbers in their own units."""
+        self._check_numbers()
         said = self(batch, sensors).float()
         if self.task == "classification":
             return said.sigmoid()
@@ -139,6 +150,9 @@ class Model(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """How far off the answers to a batch are."""
+        if isinstance(self.head, ObjectHead):
+            shown = self.sensors_for(self._shown(batch))
+            return self.head.loss(self.encoder, batch, shown, targets_of(self, batch))
         said = self(batch, self._shown(batch)).float()
         if self.task == "segmentation":
             assert self._loss is not None
@@ -163,6 +177,7 @@ class Model(nn.Module):
 
     def truth(self, batch: Batch) -> Tensor:
         """What is right: numbers of classes (B, H, W), whether a class is there or its share (B, K), or numbers."""
+        self._check_numbers()
         if self.question.classes is None:
             return batch.labels[self.question.array].float()
         targets = self.question.classes.targets(batch.labels)
@@ -173,6 +188,13 @@ class Model(nn.Module):
         if self.task == "fractions":
             return shares
         return torch.where(shares.isfinite(), (shares >= self.question.least_share).float(), torch.nan)
+
+    def _check_numbers(self) -> None:
+        if self.task in OBJECT_TASKS:
+            raise InputError(
+                "This model finds objects, one by one: objects_of(model, patch) of deepsentinel.learn.locating gives "
+                "them on the ground, detect_boxes(model, batch) of deepsentinel.learn.detection in pixels."
+            )
 
     def _check_size(self, targets: Tensor, batch: Batch) -> None:
         finer = targets.shape[-1] // batch.pixels.shape[-1]
@@ -189,7 +211,7 @@ class Model(nn.Module):
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write encoder, head and classes into one file of safetensors, which `load_model` reads."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         target = Path(path).expanduser()
         told = {
@@ -203,8 +225,7 @@ class Model(nn.Module):
             "history": json.loads(self.history.reset_index().to_json(orient="records")),
         }
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        with atomic_path(target) as temporary:
-            save_file(state, temporary, metadata={"deepsentinel": json.dumps(told)})
+        write_bytes(target, save(state, metadata={"deepsentinel": json.dumps(told)}))
         return target
 
     def __repr__(self) -> str:
@@ -214,10 +235,15 @@ class Model(nn.Module):
 
 
 def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Model:
-    """A model that `Model.save` wrote, ready for use."""
+    """A model that `Model.save` wrote, ready for use.
+
+    >>> load_model("nothing.safetensors")
+    Traceback (most recent call last):
+    deepsentinel.errors.InputError: There is no file nothing.safetensors with a model; model.save(...) writes one.
+    """
     from safetensors import SafetensorError, safe_open
 
-    from deepsentinel.encoders import load_encoder
+    from deepsentinel.encoders import find, load_encoder
 
     source = Path(path).expanduser()
     if not source.is_file():
@@ -236,6 +262,7 @@ def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cp
     question = Question(**{**asked, "classes": classes})
     model = Model(load_encoder(told["encoder"], "random"), question, frozen=told["frozen"], size=told["size"])
     model.load_state_dict(state)
+    model.encoder.spec = find(told["encoder"])  # it is no random one any more
     model.story = told["story"]
     rows = told["history"]
     model.history = pd.DataFrame(rows).set_index("step") if rows and "step" in rows[0] else model.history

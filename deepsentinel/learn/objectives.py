@@ -41,6 +41,8 @@ class Objective(nn.Module, ABC):
     """What a batch must have beside pixels: "triplets"."""
     all_bands = False
     """Whether it wants bands that its encoder does not take."""
+    shapes_vary = False
+    """Whether what it hides differs so much from step to step that no two steps have tensors of the same shapes."""
 
     def __init__(self, encoder: Encoder, s1_bands: Sequence[str], s2_bands: Sequence[str]) -> None:
         super().__init__()
@@ -76,6 +78,7 @@ class Contrastive(Objective):
     """What Sentinel-1 and Sentinel-2 see of a place belongs together, and so do two views of it (SimCLR, 2020)."""
 
     name = "contrastive"
+    shapes_vary = True
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class Masked(Objective):
     """
 
     name = "masked"
+    shapes_vary = True
 
     def __init__(
         self,
@@ -281,6 +285,7 @@ class LatentMasked(Objective):
     """What a slow copy of the encoder says of hidden cells is told from those that are seen (I-JEPA, data2vec)."""
 
     name = "latent"
+    shapes_vary = True
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError
-from deepsentinel.files import atomic_path
+from deepsentinel.files import write_bytes
 
 from . import objectives
 from .batches import Feed, bands_of, corpora_of
@@ -45,12 +45,11 @@ class Pretrained:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the encoder's weights, as safetensors: `ds.load_encoder(name, weights=path)` reads them."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         target = Path(path).expanduser()
         state = {name: value.detach().cpu().contiguous() for name, value in self.encoder.state_dict().items()}
-        with atomic_path(target) as temporary:
-            save_file(state, temporary, metadata={key: json.dumps(value) for key, value in self.story.items()})
+        write_bytes(target, save(state, metadata={key: json.dumps(value) for key, value in self.story.items()}))
         return target
 
     def __repr__(self) -> str:
@@ -113,10 +112,14 @@ def pretrain(
         Of the loop (`deepsentinel.learn.fit.Plan`: accumulate, warmup, weight_decay, precision, average, ...), and of
         the objective (its class in `deepsentinel.learn.objectives`: seen, contrast, temperature, ...).
 
-    ```python
-    model = ds.pretrain(ds.open_corpus("corpus.zarr"), "masked", steps=2000, out="runs/masked")
-    z = ds.embed(patch, model)
-    ```
+    >>> import tempfile, deepsentinel as ds
+    >>> from deepsentinel.corpus.recipes import unlabelled
+    >>> recipe = unlabelled(ds.open_source("demo", size_px=256), n=4, size_px=32, start="2018-05-01", end="2018-08-31")
+    >>> path = tempfile.mkdtemp() + "/corpus.zarr"
+    >>> report = recipe.build(path, progress=False)
+    >>> model = ds.pretrain(ds.open_corpus(path), "masked", steps=1, batch_size=2)
+    >>> ds.embed(ds.patch_of(ds.open_corpus(path), 0), model).sizes["feature"]
+    384
     """
     from deepsentinel.embedding.model import pick_device
 

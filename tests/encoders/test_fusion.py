@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 import torch
 
@@ -110,3 +113,21 @@ def test_turning_keeps_lengths_and_only_differences_count() -> None:
 
     assert product(3, 5) == pytest.approx(product(103, 105), abs=1e-4)
     assert product(3, 5) != pytest.approx(product(3, 9), abs=1e-2)
+
+
+def test_what_comes_with_the_package_is_what_was_trained() -> None:
+    """Small, whole, and with the story of its training."""
+    from safetensors import safe_open
+
+    from deepsentinel.encoders import SHIPPED, find
+
+    path = SHIPPED / find("fusion-nano").file
+    assert path.stat().st_size < 4_000_000
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == find("fusion-nano").sha256
+    with safe_open(path, framework="pt") as file:
+        story = {name: json.loads(value) for name, value in file.metadata().items()}
+    assert story["objective"] == "masked"
+    assert len(story["plans"]) == 22
+    trained, random = load_encoder("fusion-nano"), load_encoder("fusion-nano", "random")
+    assert not torch.equal(trained.norm.weight, random.norm.weight)
+    assert trained.spec.level == "L2A"

@@ -10,7 +10,8 @@ from learn_kit import BANDS, SAMPLES, SIDE, corpus, feed
 from deepsentinel.bands import SCL_CLOUDY
 from deepsentinel.encoders import load_encoder
 from deepsentinel.errors import InputError
-from deepsentinel.learn.batches import Cut, Feed, encode
+from deepsentinel.learn.batches import Feed, encode
+from deepsentinel.learn.crops import Cut
 
 
 def test_a_step_is_the_same_however_one_came_to_it() -> None:

@@ -171,16 +171,16 @@ def test_batches_that_are_gathered_make_the_step_of_one_that_is_larger() -> None
     plan = {"steps": 3, "lr": 0.1, "weight_decay": 0.0, "warmup": 0.0, "clip": 1e9}
     fit(one, feed(turn=False, crop_px=48, batch_size=4), Plan(**plan))
     fit(two, feed(turn=False, crop_px=48, batch_size=2), Plan(**plan, accumulate=2))
-    assert float(one.at) == pytest.approx(float(two.at), abs=1e-4)
-    assert abs(float(one.at)) > 0.05
+    assert one.at.item() == pytest.approx(two.at.item(), abs=1e-4)
+    assert abs(one.at.item()) > 0.05
 
 
 def test_weights_are_averaged_over_the_steps() -> None:
     plain, mean = Line(), Line()
     fit(plain, feed(), Plan(steps=30, lr=0.1, warmup=0.0))
     fit(mean, feed(), Plan(steps=30, lr=0.1, warmup=0.0, average=0.9))
-    assert abs(float(mean.at)) < abs(float(plain.at))
-    assert float(mean.at) != 0
+    assert abs(mean.at.item()) < abs(plain.at.item())
+    assert mean.at.item() != 0
 
 
 def test_biases_and_norms_are_not_pulled_to_nothing() -> None:

@@ -140,7 +140,7 @@ def test_pretrain_gives_an_encoder_for_everything_else(tmp_path: object) -> None
     assert len(told) == len(model.history) == 3
     patch = ds.patch_of(corpus(), 0)
     vector = ds.embed(patch, model)
-    assert vector.sizes == {"feature": 128}
+    assert vector.sizes == {"feature": 384}
     again = ds.load_encoder("fusion-nano", f"{tmp_path}/run/encoder.safetensors")
     assert ds.embed(patch, again).equals(vector) or abs(ds.embed(patch, again) - vector).max() < 1e-6
     assert abs(ds.embed(patch, ds.load_encoder("fusion-nano", "random")) - vector).max() > 1e-3

@@ -1,0 +1,265 @@
+"""Objects that a model finds in a patch, back on the ground: window by window, each object told once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from affine import Affine
+from torch import Tensor
+
+from deepsentinel.encoders.spec import EncoderSpec
+from deepsentinel.errors import InputError
+from deepsentinel.grids import crs_of
+
+from .batches import Batch
+from .detection import HALF, check_objects, detect_boxes
+from .matching_objects import overlaps
+from .pretraining import CROP_PX
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from deepsentinel.embedding.inputs import Scene
+    from deepsentinel.embedding.model import Windows
+
+    from .model import Model
+
+# So near to the side of a window a box may go on beyond it.
+NEAR_PX = 1.0
+# What is cut is the same as a whole object if so much of it lies within.
+SAME = 0.5
+
+
+def objects_of(
+    model: Model,
+    patch: xr.Dataset,
+    *,
+    sensors: str | None = None,
+    least_score: float = 0.5,
+    window_px: int | None = None,
+    batch_size: int = 16,
+    mask_clouds: bool = True,
+    device: str | torch.device = "auto",
+) -> gpd.GeoDataFrame:
+    """The objects in a patch: one row each, the surest first, in the CRS of the patch.
+
+    Parameters
+    ----------
+    model
+        From `ds.finetune(..., task="detection")` or `"instances"`.
+    patch
+        A patch as the model has learnt from, of any size.
+    sensors
+        What the model is shown; None: what it was trained with, and of sensors="any" all that is there.
+    least_score
+        How sure the model must be of an object.
+    window_px
+        The side of the windows that are looked at, each half over the next; None: as in training. An object wider than
+        half of one may be found in pieces.
+    batch_size, mask_clouds, device
+        Windows at once; whether what SCL calls cloud is hidden; where.
+
+    Returns
+    -------
+    GeoDataFrame
+        `ground_truth` (the code), `name`, `score` and the outline: the box of an object, or, of instances, the border
+        of its pixels.
+    """
+    from deepsentinel.embedding.inputs import Scene
+    from deepsentinel.embedding.model import pick_device
+
+    check_objects(model)
+    if isinstance(least_score, bool) or not 0 <= least_score <= 1:
+        raise InputError(f"least_score={least_score!r}: a number from 0 to 1 is meant.")
+    spec, mode = model.encoder.spec, model.sensors_for(sensors)
+    if sensors is None and model.question.sensors == "any":
+        mode = _all_there(patch, spec)
+    scene = Scene(patch, spec, sensors=mode, mask_clouds=mask_clouds and "SCL" in patch.data_vars)
+    chosen, home = pick_device(device), next(model.parameters()).device
+    model.to(chosen)
+    try:
+        found = _found(model, scene, mode, _sides(model, scene, window_px), least_score, batch_size, chosen)
+    finally:
+        model.to(home)
+    kept = once(found["boxes"], found["labels"], found["scores"], found["cut"])
+    if "masks" in found:
+        kept = kept[apart([found["masks"][place] for place in kept], scene.shape)]
+    return _table(model, scene, {name: [values[place] for place in kept] for name, values in found.items()})
+
+
+def _all_there(patch: Any, spec: EncoderSpec) -> str:
+    names = set(map(str, getattr(patch, "data_vars", ())))
+    there = [key for key, bands in (("s1", spec.s1_bands), ("s2", spec.s2_bands)) if names & set(bands)]
+    return there[0] if len(there) == 1 else "both"
+
+
+def _sides(model: Model, scene: Scene, window_px: int | None) -> tuple[int, int]:
+    """Height and width of a window."""
+    spec = model.encoder.spec
+    if not spec.any_size and spec.size_px is not None:
+        return spec.size_px, spec.size_px
+    side = int(model.story.get("crop_px", CROP_PX)) if window_px is None else window_px
+    if side < 1 or side % spec.patch_px:
+        raise InputError(f"window_px={side}: a multiple of the {spec.patch_px} px of the encoder's patch is meant.")
+    height, width = (min(side, -(-size // spec.patch_px) * spec.patch_px) for size in scene.shape)
+    return height, width
+
+
+def _found(
+    model: Model,
+    scene: Scene,
+    mode: str,
+    sides: tuple[int, int],
+    least_score: float,
+    batch_size: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """All that is found in any window, in pixels of the patch: boxes, labels, scores, what windows cut, and masks."""
+    from deepsentinel.embedding.windows import Tiling
+
+    patch_px = model.encoder.spec.patch_px
+    downs, acrosses = (
+        Tiling(side, max(1, side // 2), size).starts() for side, size in zip(sides, scene.shape, strict=True)
+    )
+    height, width = (-(-size // patch_px) * patch_px for size in scene.shape)
+    columns = range(acrosses[0], acrosses[-1] + sides[1])
+    parts: dict[str, list[np.ndarray]] = {"boxes": [], "labels": [], "scores": [], "cut": []}
+    masks: list[tuple[int, int, np.ndarray]] = []
+    for down in downs:
+        strip = scene.strip(range(down, down + sides[0]), columns, (height, width))
+        for start in range(0, len(acrosses), batch_size):
+            corners = [(down, across) for across in acrosses[start : start + batch_size]]
+            batch = batch_of(scene.cut(strip, (down, columns.start), corners, sides), model.encoder.spec)
+            for corner, each in zip(corners, detect_boxes(model, batch.to(device), mode), strict=True):
+                some = _of_window({name: value.numpy() for name, value in each.items()}, corner, sides, scene.shape)
+                sure = some["scores"] >= least_score
+                for name, values in parts.items():
+                    values.append(some[name][sure])
+                if "masks" in some:
+                    masks += [(*corner, mask > HALF) for mask in some["masks"][sure]]
+    joined: dict[str, Any] = {name: np.concatenate(values) for name, values in parts.items()}
+    return {**joined, "masks": masks} if model.task == "instances" else joined
+
+
+def _of_window(
+    found: dict[str, np.ndarray], corner: tuple[int, int], sides: tuple[int, int], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """What is found in a window, in pixels of the patch, without what lies beyond it, where it was mirrored."""
+    row, column = corner
+    ends = np.array([size[1] - column, size[0] - row] * 2, "float64")
+    boxes = np.clip(found["boxes"].astype("float64"), 0, ends)
+    keep = (boxes[:, 2:] - boxes[:, :2] > HALF).all(axis=1)
+    inner = np.array([column > 0, row > 0, column + sides[1] < size[1], row + sides[0] < size[0]])
+    near = np.abs(boxes - np.array([0, 0, sides[1], sides[0]])) < NEAR_PX
+    some = {name: values[keep] for name, values in found.items()}
+    some["boxes"] = boxes[keep] + np.array([column, row] * 2)
+    some["cut"] = (near & inner).any(axis=1)[keep]
+    if "masks" in some:
+        some["masks"] = some["masks"][:, : size[0] - row, : size[1] - column]
+    return some
+
+
+def batch_of(windows: Windows, spec: EncoderSpec) -> Batch:
+    """Windows of a scene as training has them: only bands that are there, every number finite."""
+    given: dict[str, Any] = {}
+    for key, names in (("s1", spec.s1_bands), ("s2", spec.s2_bands)):
+        pixels = windows.tensors.get(key)
+        places = [] if pixels is None else [at for at, name in enumerate(names) if name not in windows.missing]
+        given[f"{key}_bands"] = tuple(names[at] for at in places)
+        given[key] = pixels[:, places].nan_to_num(0.0) if pixels is not None and places else None
+        given[f"{key}_mask"] = windows.tensors[f"{key}_mask"] if places else None
+    month: Tensor | None = windows.tensors.get("month")
+    return Batch(
+        **given,
+        month=None if month is None else month[:, 0],
+        latlon=windows.tensors.get("latlon"),
+        labels={},
+        sample=torch.arange(len(windows)),
+        generator=torch.Generator(),
+    )
+
+
+def once(boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """Which of what several windows have found to keep, the surest first.
+
+    Of boxes of one class that are mostly the same the surest is kept, and one that no window cuts before any that is.
+    A cut one that lies mostly within another is a piece of it.
+
+    >>> boxes = np.array([[0, 0, 4, 4], [0, 0, 8, 4], [20, 0, 24, 4]], float)
+    >>> once(boxes, np.zeros(3), np.array([0.9, 0.8, 0.7]), np.array([True, False, False])).tolist()
+    [1, 2]
+    """
+    from torchvision.ops import batched_nms
+
+    if not len(boxes):
+        return np.empty(0, "int64")
+    first = torch.from_numpy(scores.astype("float64") + ~cut)
+    keep = batched_nms(
+        torch.from_numpy(boxes.astype("float64")), first, torch.from_numpy(labels.astype("int64")), SAME
+    ).numpy()
+    piece = np.zeros(len(keep), bool)
+    for place in np.flatnonzero(cut[keep]):
+        mine = keep[place]
+        other = keep[(labels[keep] == labels[mine]) & (keep != mine) & ~piece]
+        within = overlaps(boxes[[mine]], boxes[other], of="found")[0]
+        area = np.prod(boxes[other, 2:] - boxes[other, :2], axis=1)
+        larger = area >= np.prod(boxes[mine, 2:] - boxes[mine, :2])
+        piece[place] = bool((within[larger] > SAME).any())
+    keep = keep[~piece]
+    return np.asarray(keep[np.argsort(-scores[keep], kind="stable")])
+
+
+def apart(masks: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
+    """Which masks to keep, the surest first: not those of which others have most already, as no ground is two fields.
+
+    >>> whole, piece = (0, 0, np.ones((2, 4), bool)), (0, 1, np.ones((2, 2), bool))
+    >>> apart([whole, piece, (1, 3, np.ones((2, 3), bool))], (3, 6)).tolist()
+    [0, 2]
+    """
+    taken = np.zeros(shape, bool)
+    kept = []
+    for place, (row, column, mask) in enumerate(masks):
+        under = taken[row : row + mask.shape[0], column : column + mask.shape[1]]
+        if (under & mask).sum() > SAME * mask.sum():
+            continue
+        under |= mask
+        kept.append(place)
+    return np.array(kept, "int64")
+
+
+def _table(model: Model, scene: Scene, found: dict[str, Any]) -> gpd.GeoDataFrame:
+    a = scene.geobox.affine
+    boxes = np.asarray(found["boxes"]).reshape(-1, 4)
+    corners = a.c + a.a * boxes[:, [0, 2]], a.f + a.e * boxes[:, [3, 1]]
+    outlines = shapely.box(corners[0][:, 0], corners[1][:, 0], corners[0][:, 1], corners[1][:, 1])
+    if "masks" in found:
+        outlines = np.array(
+            [_border(mask, a) or outline for mask, outline in zip(found["masks"], outlines, strict=True)], dtype=object
+        )
+    classes = model.classes
+    numbers = np.asarray(found["labels"], "int64")
+    columns = {
+        "ground_truth": np.asarray(classes.codes, "int64")[numbers],
+        "name": pd.Series([classes.names[number] for number in numbers], dtype=object),
+        "score": np.asarray(found["scores"], "float64"),
+    }
+    return gpd.GeoDataFrame(columns, geometry=outlines, crs=crs_of(scene.geobox))
+
+
+def _border(found: tuple[int, int, np.ndarray], affine: Affine) -> Any:
+    """The outline of a mask that starts at some row and column; None of one without a pixel."""
+    from rasterio.features import shapes
+
+    row, column, mask = found
+    if not mask.any():
+        return None
+    a = affine
+    there = Affine(a.a, 0, a.c + a.a * column, 0, a.e, a.f + a.e * row)
+    parts = shapes(mask.astype("uint8"), mask=mask, transform=there)
+    return shapely.union_all([shapely.geometry.shape(outline) for outline, _ in parts])

@@ -1,0 +1,80 @@
+"""Two minutes of every objective: its loss falls, its vectors tell ground apart on another world, none collapses."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+
+import deepsentinel as ds
+from deepsentinel.corpus.recipes import unlabelled
+from deepsentinel.learn.objectives import OBJECTIVES
+
+pytestmark = [
+    pytest.mark.long,
+    # Some places have no pair in so short a time.
+    pytest.mark.filterwarnings("ignore::deepsentinel.errors.DeepSentinelWarning"),
+]
+SECONDS, SEED, OTHER = 110, 61, 62
+OBJECTIVE_NAMES = list(OBJECTIVES)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[xr.Dataset, xr.Dataset, Any]:
+    """What is learnt from, and a patch of another world with the source that knows its land cover."""
+    path = tmp_path_factory.mktemp("long") / "corpus.zarr"
+    src = ds.open_source("demo", seed=SEED)
+    unlabelled(src, n=400, size_px=64, start="2018-06-01", end="2018-07-15").build(path, progress=False)
+    other = ds.open_source("demo", seed=OTHER, size_px=512)
+    pairs = ds.pair(other.search(other.area, "2018-06-01", "2018-08-31", max_cloud=5), aoi=other.area, max_days=3)
+    patch = other.read(pairs.iloc[0], ds.geobox(other.area)).load()
+    return ds.open_corpus(path), patch, other
+
+
+def effective_rank(vectors: np.ndarray) -> float:
+    """How many directions the vectors really use: the exponential of the entropy of their spectrum."""
+    values = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False) ** 2
+    share = values / values.sum()
+    return float(np.exp(-(share * np.log(share + 1e-12)).sum()))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", OBJECTIVE_NAMES)
+def test_two_minutes_of_it(name: str, ground: tuple[xr.Dataset, xr.Dataset, Any]) -> None:
+    corpus, patch, other = ground
+    began = time.monotonic()
+    near = {"near_m": 1_000.0, "far_m": 4_000.0} if name == "triplet" else {}
+    model = ds.pretrain(
+        corpus, name, steps=400, batch_size=32, log_every=5, stop=lambda: time.monotonic() - began > SECONDS, **near
+    )
+    losses = model.history["loss"].to_numpy()
+    fifth = max(1, len(losses) // 5)
+    first, last = losses[:fifth].mean(), losses[-fifth:].mean()
+    sensors = "s1" if name == "radar-to-optical" else "both"
+    cells = ds.embed(patch, model, sensors=sensors, dense=True, overlap=0, resolution_m=80)
+    masks = ds.read_labels(other.labels["corine"], bbox=other.area)
+    truth = ds.rasterize(masks, like=cells, layers=("class_map",))["class_map"].to_numpy().ravel() // 100
+    vectors = cells.to_numpy().reshape(-1, cells.sizes["feature"])
+    keep = np.isfinite(vectors).all(axis=1) & (truth > 0)
+    used = vectors[keep][:, vectors[keep].std(axis=0) > 1e-6]
+    # Four strips of ground, so that neighbours are not learnt from.
+    folds = np.array_split(np.arange(keep.sum()), 4)
+    split = [(np.setdiff1d(np.arange(keep.sum()), fold), fold) for fold in folds]
+    unit = used / np.linalg.norm(used, axis=1, keepdims=True)
+    said = cross_val_predict(KNeighborsClassifier(5), unit, truth[keep], cv=split)
+    right, guessing = balanced_accuracy_score(truth[keep], said), 1 / len(np.unique(truth[keep]))
+    rank = effective_rank(used)
+    print(
+        f"{name:17} {model.history.index[-1]:4} steps  loss {first:.3f} -> {last:.3f}  kNN {right:.3f} "
+        f"(guessing {guessing:.3f})  rank {rank:.1f}  spread {used.std(axis=0).mean():.3f}"
+    )
+    assert last < first
+    assert right > guessing + 0.1
+    assert rank > 4
+    assert used.std(axis=0).mean() > 0.01
