@@ -59,7 +59,7 @@ azurite: $(VENV)/.test
 
 test: $(VENV)/.test chromium azurite  ## all tests and notebooks, under 12 minutes
 	$(BIN)/python -m pytest -q -m 'not long' -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -q --nbval-lax -p no:cacheprovider notebooks
+	$(BIN)/python -m pytest -q --nbval-lax -p no:cacheprovider -n 2 --dist loadfile notebooks
 
 test-long: $(VENV)/.test chromium azurite  ## kill, fault and seed suites, with their figures
 	$(BIN)/python -m pytest -q -m long -s
