@@ -20,8 +20,8 @@ $(BIN)/python:
 	  { echo "deepsentinel needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Could not make $(VENV). On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.base: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.learn: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn]'
 	@touch $@
 
 $(VENV)/.map: pyproject.toml | $(BIN)/python
@@ -36,7 +36,7 @@ $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[map,learn,cloud,test,bench]'
 	@touch $@
 
-demo: $(VENV)/.base  ## the main job, end to end, on the demo world: no account, no network
+demo: $(VENV)/.learn  ## the main job, end to end, on the demo world: no account, no network
 	$(BIN)/deepsentinel demo --out "$(OUT)"
 
 lab: $(VENV)/.map  ## JupyterLab with the notebooks
