@@ -208,6 +208,7 @@ def taught() -> tuple[Model, float]:
     return model, before
 
 
+@pytest.mark.long
 def test_fields_are_learnt_and_found_where_they_were_never_seen() -> None:
     model, before = taught()
     assert before < 0.1
@@ -221,6 +222,7 @@ def test_fields_are_learnt_and_found_where_they_were_never_seen() -> None:
     assert found[0]["masks"].shape == (len(found[0]["boxes"]), SIDE, SIDE)
 
 
+@pytest.mark.long
 def test_a_backbone_learns_boxes_too() -> None:
     model = new_model("convnext-atto", "detection")
     losses = learn(model, 25)
@@ -241,6 +243,7 @@ def test_images_without_any_object_train_and_say_nothing_strange() -> None:
     assert [len(each["boxes"]) for each in true_boxes(model, batch)] == [0, 0]
 
 
+@pytest.mark.long
 def test_losses_can_be_looked_at_after_training_and_in_half_precision() -> None:
     model, batch = taught()[0].eval(), batch_of(range(960, 964))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -285,6 +288,7 @@ def patch_of(numbers: np.ndarray, pixels: np.ndarray) -> tuple[xr.Dataset, gpd.G
     return xr.Dataset(data, {**grid_coords(grid), **times}), gpd.GeoSeries(shapes, crs="EPSG:32631")
 
 
+@pytest.mark.long
 def test_objects_of_a_patch_lie_on_its_objects_and_are_told_once() -> None:
     model, _ = taught()
     pixels, numbers = scene(3, side=72, count=16)
@@ -304,6 +308,7 @@ def test_objects_of_a_patch_lie_on_its_objects_and_are_told_once() -> None:
     assert all(np.allclose(np.asarray(shape.bounds) % 10, 0) for shape in found.geometry)
 
 
+@pytest.mark.long
 def test_a_patch_without_objects_gives_an_empty_table() -> None:
     patch, _ = patch_of(np.zeros((32, 40), "int32"), np.full((len(S2), 32, 40), 1200, "uint16"))
     found = objects_of(taught()[0], patch, least_score=1.0, device="cpu")

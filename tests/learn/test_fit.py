@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,17 @@ def weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in model.parameters()])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums over several threads are added up in whichever order these come, so to the bit only one thread repeats."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def unbroken() -> tuple[torch.Tensor, list[float]]:
+def unbroken(_one_thread: None) -> tuple[torch.Tensor, list[float]]:
     model = objective()
     history = fit(model, feed(), PLAN)
     return weights(model), history.table()["loss"].tolist()
@@ -70,7 +80,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     tmp_path: Path, unbroken: tuple[torch.Tensor, list[float]]
 ) -> None:
     code = KILLED.format(tests=str(Path(__file__).parent), out=str(tmp_path))
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
     assert process.stdout is not None
     for line in process.stdout:
