@@ -30,7 +30,7 @@ def layers() -> dict[str, tuple]:
 
 @pytest.fixture(scope="module")
 def masks():
-    return make_masks(SHAPE, **layers()).assign_attrs(labels="/home/me/clc/U2018.gpkg")
+    return make_masks(SHAPE, **layers()).assign_attrs(labels="/data/clc/U2018.gpkg")
 
 
 @pytest.fixture(scope="module")

@@ -213,7 +213,7 @@ def test_a_box_is_still_a_box():
 def test_credit_goes_to_whom_it_is_due_and_never_for_an_imaginary_place():
     masks = make_masks()
     assert "Labels from fr_rpg_2022.gpkg · deepsentinel" in texts(
-        ds.show(masks.assign_attrs(labels="/home/me/fr_rpg_2022.gpkg"))
+        ds.show(masks.assign_attrs(labels="/data/fr_rpg_2022.gpkg"))
     )
     imaginary = ds.show(xr.merge([factories.make_patch(source="demo"), masks], compat="override"))
     assert not any("©" in text for text in texts(imaginary))

@@ -236,7 +236,7 @@ def _sensor(name: str) -> str:
 def plain(error: BaseException) -> str:
     """What went wrong, in one line and without the folders of this machine.
 
-    >>> plain(ReadError("B04 of S2A_x failed. /home/me/cache/S2A_x/B04.tif cannot be opened"))
+    >>> plain(ReadError("B04 of S2A_x failed. /data/cache/S2A_x/B04.tif cannot be opened"))
     'B04 of S2A_x failed. B04.tif cannot be opened'
     """
     text = " ".join(str(error).split()) or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepsentinel.encoders.base import Tokens
@@ -90,3 +91,14 @@ class Critic(nn.Sequential):
             nn.Conv2d(size, 2 * size, 4, 2, 1), nn.GroupNorm(8, 2 * size), nn.LeakyReLU(0.2),
             nn.Conv2d(2 * size, 1, 3, 1, 1),
         )  # fmt: skip
+
+
+def adversaries(critic: nn.Module, real: Tensor, fake: Tensor, weight: float) -> dict[str, Tensor]:
+    """What a critic learns (real from fake), and what the maker of the fake learns from it, in one descent.
+
+    The critic's part sees the fake detached; the maker's part goes through a critic that is held still.
+    """
+    learns = F.softplus(-critic(real.detach())).mean() + F.softplus(critic(fake.detach())).mean()
+    still = {name: value.detach() for name, value in critic.named_parameters()}
+    judged = torch.func.functional_call(critic, still, (fake,))
+    return {"critic": 0.5 * learns, "fooling": weight * F.softplus(-judged).mean()}

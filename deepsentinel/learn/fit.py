@@ -164,7 +164,7 @@ def fit(
     device = batches.device
     precision = PRECISIONS[plan.precision] or ("bf16-mixed" if device.type == "cuda" else "32-true")
     fabric = Fabric(
-        accelerator=device.type if device.type != "cpu" else "cpu",
+        accelerator=device.type,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else _device_list(device),
         num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))) if world > 1 else 1,
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",

@@ -25,7 +25,7 @@ from deepsentinel.encoders.base import Encoder, Tokens
 from deepsentinel.errors import InputError
 
 from .batches import Batch, Feed, encode
-from .decoders import CellDecoder, Critic, PixelDecoder, Projector, cells_of
+from .decoders import CellDecoder, Critic, PixelDecoder, Projector, adversaries, cells_of
 from .targets import Target, numbers, scaled, targets, unscaled
 from .views import another, hidden_cells, jittered, kept_cells
 
@@ -388,14 +388,3 @@ def rebuilt(
 
 # Telling what was seen is easy, but what a vector does not tell of its own cell nobody can read from it later.
 SEEN_WEIGHT = 0.2
-
-
-def adversaries(critic: nn.Module, real: Tensor, fake: Tensor, weight: float) -> Losses:
-    """What a critic learns (real from fake), and what the maker of the fake learns from it, in one descent.
-
-    The critic's part sees the fake detached; the maker's part goes through a critic that is held still.
-    """
-    learns = F.softplus(-critic(real.detach())).mean() + F.softplus(critic(fake.detach())).mean()
-    still = {name: value.detach() for name, value in critic.named_parameters()}
-    judged = torch.func.functional_call(critic, still, (fake,))
-    return {"critic": 0.5 * learns, "fooling": weight * F.softplus(-judged).mean()}

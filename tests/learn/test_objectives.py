@@ -13,6 +13,7 @@ from deepsentinel.encoders import load_encoder
 from deepsentinel.errors import InputError
 from deepsentinel.learn import objectives
 from deepsentinel.learn.batches import Feed, encode
+from deepsentinel.learn.decoders import adversaries
 from deepsentinel.learn.targets import S1_SIDE, S2_SIDE, scaled, targets, unscaled
 from deepsentinel.learn.views import hidden_cells
 
@@ -107,7 +108,7 @@ def test_targets_are_means_of_what_is_usable() -> None:
 def test_the_critic_and_the_painter_learn_from_each_other_and_not_from_themselves() -> None:
     critic = torch.nn.Linear(4, 1)
     fake = torch.nn.Parameter(torch.randn(8, 4))
-    parts = objectives.adversaries(critic, torch.randn(8, 4), fake, 1.0)
+    parts = adversaries(critic, torch.randn(8, 4), fake, 1.0)
     parts["fooling"].backward(retain_graph=True)
     assert critic.weight.grad is None
     assert fake.grad is not None
