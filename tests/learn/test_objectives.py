@@ -78,6 +78,8 @@ def test_what_is_hidden_is_not_seen() -> None:
     encoder = load_encoder("fusion-nano", "random")
     # Three batches of one step draw the same.
     shown, _ = hidden_cells(feed()(3), 8, 0.25, ("both", "s1", "s2"))
+    assert shown.s2_mask.float().mean() < 0.5
+    assert shown.s1_mask.float().mean() < 0.5
     one, other = feed()(3), feed()(3)
     other.s2 = torch.where(shown.s2_mask.unsqueeze(1), other.s2, 7_000.0)
     other.s1 = torch.where(shown.s1_mask.unsqueeze(1), other.s1, 3.0)
