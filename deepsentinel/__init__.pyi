@@ -12,17 +12,22 @@ from .encoders import list_encoders as list_encoders
 from .encoders import load_encoder as load_encoder
 from .figures import show as show
 from .figures.corpus import describe as describe
+from .figures.overlays import overlay as overlay
+from .figures.saving import save_figure as save_figure
 from .labels import read_labels as read_labels
 from .labels.rasters import read_label_raster as read_label_raster
 from .land import cover as cover
 from .land import sample_land as sample_land
+from .learn.comparing import compare as compare
 from .learn.evaluation import evaluate as evaluate
+from .learn.fewshot import few_shot as few_shot
 from .learn.finetuning import finetune as finetune
 from .learn.model import load_model as load_model
 from .learn.pretraining import pretrain as pretrain
 from .masks import rasterize as rasterize
 from .masks.fractions import class_fractions as class_fractions
 from .masks.fractions import label_vector as label_vector
+from .masks.lookup import value_at as value_at
 from .masks.objects import boxes as boxes
 from .masks.report import label_report as label_report
 from .masks.windows import parcel_sizes as parcel_sizes
@@ -38,5 +43,6 @@ from .similarity import linear_probe as linear_probe
 from .similarity import pca_rgb as pca_rgb
 from .similarity import similarity_index as similarity_index
 from .sources import open_source as open_source
+from .sources.points import read_point as read_point
 
 __version__: str

@@ -253,6 +253,15 @@ def geobox(aoi: Any, resolution: float = 10, crs: Any = None, *, max_gb: float =
     return _snap(dense.bounds, resolution, target, max_gb)
 
 
+def patch_bytes(grid: GeoBox) -> int:
+    """What one full patch on a grid takes in memory: 12 Sentinel-2 bands as uint16, VV and VH as float32.
+
+    >>> patch_bytes(geobox(square(2.35, 48.85, 2560)))
+    2097152
+    """
+    return int(grid.shape.x * grid.shape.y * BYTES_PER_PIXEL)
+
+
 def _only_polygons(geometry: BaseGeometry, changes: lonlat.Changes) -> BaseGeometry:
     found = list(lonlat.parts(geometry))
     if not found:

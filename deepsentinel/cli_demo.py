@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 DONE = 0
 SHOWN_PAIRS = 5
 # Of what is learnt: so many places are drawn, and their middles stay 640 m clear of the ground that the map shows.
-PLACES, WINDOW_M, STEPS = 80, 640.0, 60
+PLACES, WINDOW_M = 80, 640.0
+# What the encoder says of each sample is remembered, and each pixel counts alike, as it does in the score.
+HEAD: dict[str, Any] = {"frozen": True, "decoder": "linear", "balance": 0, "steps": 200}
 NOTEBOOK = "notebooks/01_quickstart.ipynb"
 
 
@@ -190,7 +192,8 @@ def _learn(steps: Steps, src: Any, aoi: Any, scenes: Any, pair: Any, patch: xr.D
         "Train: a small corpus elsewhere on this coast, and a head that tells CORINE's classes",
         "plan = ds.plan_corpus(places, src, start=..., end=..., size_px=64)  # half a kilometre from here at least",
         'ds.build_corpus(plan, "corpus.zarr", {"corine": src.labels["corine"]})',
-        'model = ds.finetune(corpus, "fusion-nano", "segmentation", "corine", frozen=True)',
+        f"head = {HEAD}",
+        'model = ds.finetune(corpus, "fusion-nano", "segmentation", "corine", **head)',
         f'result = ds.predict(model, patch, out="{(out / "map.tif").as_posix()}")',
     ):
         places = ds.sample_land(PLACES, demo_ground(src, WINDOW_M), seed=0)
@@ -210,12 +213,8 @@ def _learn(steps: Steps, src: Any, aoi: Any, scenes: Any, pair: Any, patch: xr.D
             "fusion-nano",
             "segmentation",
             "corine",
-            frozen=True,
-            steps=STEPS,
-            batch_size=8,
-            lr=3e-3,
-            size=16,
-            out=made,
+            **HEAD,
+            out=made / "head",
         )
         result = ds.predict(model, patch, out=out / "map.tif", progress=False)
         picture([patch, result], "map.png")
@@ -223,7 +222,8 @@ def _learn(steps: Steps, src: Any, aoi: Any, scenes: Any, pair: Any, patch: xr.D
         known = truth.isin(model.classes.codes)
         right = float((result["class_map"] == truth).where(known).mean())
         common = float((truth.where(known) == truth.where(known).to_series().mode().iloc[0]).where(known).mean())
-        say(f"    {len(plan.samples)} samples, {len(model.classes)} classes, {STEPS} steps, kept in {made.as_posix()}")
+        told = f"{len(plan.samples)} samples, {len(model.classes)} classes, {HEAD['steps']} steps"
+        say(f"    {told}, kept in {made.as_posix()}")
         say(f"    right on {right:.0%} of ground that it never saw; its commonest class alone would be on {common:.0%}")
         say("    too little training for a verdict: notebooks/05_train.ipynb goes on, with controls")
 

@@ -75,7 +75,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
     predict = commands.add_parser("predict", parents=[common], help="a map of what a model tells of an area")
     predict.add_argument("model", type=Path, help="model.safetensors")
-    predict.add_argument("--out", type=Path, default=Path("map.tif"), help="a GeoTIFF or a zarr store (%(default)s)")
+    predict.add_argument("--out", type=Path, help="map.tif or map.zarr; of objects .gpkg or .geojson")
     source_arguments(predict)
     bbox_argument(predict)
     predict.add_argument("--start", default="2018-05-01", help="first day (%(default)s)")
@@ -92,6 +92,7 @@ def _training(parser: argparse.ArgumentParser, *, steps: int, batch_size: int) -
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read what does not fit on the device")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--logs", type=Path, help="a folder for TensorBoard, where that is installed")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other options, such as seen=0.3")
 
 
@@ -186,14 +187,12 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("out", "steps", "batch_size", "crop_px", "lr", "device", "workers", "seed")
+    names = ("out", "steps", "batch_size", "crop_px", "lr", "device", "workers", "seed", "logs")
     return {**{name: getattr(options, name) for name in names}, **key_values(options.set)}
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     import deepsentinel as ds
-
-    from .files import atomic_path
 
     train = None
     if options.train:
@@ -210,8 +209,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     print(report)
     if options.out is not None:
         report.save(options.out)
-        with atomic_path(options.out / "report.png") as temporary:
-            ds.show(report).savefig(temporary, dpi=150, format="png")
         print(f"\nsaved in {options.out}")
     return DONE
 
@@ -239,10 +236,15 @@ def _compare(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     import deepsentinel as ds
 
+    from .learn.model import OBJECT_TASKS
+
     src = opened_source(options)
     aoi: Any = tuple(options.bbox) if options.bbox is not None else getattr(src, "area", None)
     if aoi is None:
         raise NothingFoundError("Which area? Give it with --bbox WEST SOUTH EAST NORTH, in degrees.")
-    result = ds.predict(ds.load_model(options.model), src, aoi, start=options.start, end=options.end, out=options.out)
-    print(f"{dict(result.sizes)}: {options.out}")
+    model = ds.load_model(options.model)
+    objects = model.task in OBJECT_TASKS
+    out = options.out or Path("objects.gpkg" if objects else "map.tif")
+    result = ds.predict(model, src, aoi, start=options.start, end=options.end, out=out)
+    print(f"{f'{len(result):,} objects' if objects else dict(result.sizes)}: {out}")
     return DONE

@@ -31,7 +31,8 @@ FLOORS = {
     "encoders": 4, "tensors": 4,
     "embedding": 5, "similarity": 5, "learn": 5,
     "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6, "prediction": 6,
-    "doctor": 8, "checkups": 8, "cli": 8, "cli_corpus": 8, "cli_demo": 8, "cli_learn": 8, "cli_steps": 8,
+    "widgets": 7,
+    "doctor": 8, "checkups": 8, "displays": 8, "cli": 8, "cli_corpus": 8, "cli_demo": 8, "cli_learn": 8, "cli_steps": 8,
     "__init__": 8, "__main__": 8,
 }  # fmt: skip
 FORBIDDEN_BELOW = {"torch": 4, "ipywidgets": 7, "ipyleaflet": 7, "geemap": 7}
@@ -195,13 +196,16 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         return {names.get(package, package) for package in packages}
 
     extras = project["optional-dependencies"]
-    base, learn, cloud = (modules(some) for some in (project["dependencies"], extras["learn"], extras["cloud"]))
+    base, learn, cloud, maps = (
+        modules(some) for some in (project["dependencies"], extras["learn"], extras["cloud"], extras["map"])
+    )
     for path in PACKAGE.rglob("*.py"):
         imported = {name.split(".")[0] for name in imported_from(path)}
         # IPython is used where it is already at work; what models need is for the rooms of models, and for a look
         # whether it is there at all. Two encoders name packages of their own that nobody is made to install.
         declared = base | {"IPython"} | (learn if FLOORS[room_of(path)] >= 4 else set())
         declared |= cloud if room_of(path) == "corpus" else set()
+        declared |= maps if room_of(path) == "widgets" else set()
         if path.name == "extras.py":
             declared |= {"olmoearth_pretrain_minimal", "terratorch"}
         assert imported - set(sys.stdlib_module_names) - {"deepsentinel"} <= declared, path

@@ -1,18 +1,23 @@
-"""Figures of learning: a report beside its controls, and how a loss went down."""
+"""The first page of a report: a model beside its controls, class by class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from deepsentinel.errors import InputError
-from deepsentinel.learn.report import ALL, BY_CLASS, LOWER_IS_BETTER, MODEL, SENSORS, number, words
+from deepsentinel.learn.report import ALL, BY_CLASS, LOWER_IS_BETTER, MODEL, SENSORS
+from deepsentinel.learn.report_words import number, words
 
 from . import slides
-from .slides import BLUE, FAINT, FOOT_IN, GREEN, GREY, HEAD_IN, INK, MARGIN_IN, ORANGE, PAGE_WIDTH_IN, SKY, VERMILION
+from .few_shots import SHOTS_IN, few_shots
+from .histories import GRID, PARTS, figure_of_history
+from .mistakes import places_of_learning
+from .slides import BLUE, FAINT, FOOT_IN, GREY, HEAD_IN, INK, MARGIN_IN, ORANGE, PAGE_WIDTH_IN, SKY, VERMILION
+from .worst import worst_of_learning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,23 +27,23 @@ if TYPE_CHECKING:
 
 # More classes than this are too many for one page; the most frequent ones are shown.
 LISTED = 10
-GRID = "#e6e8ea"
 # Bars are longer where nothing else is on the page.
 NAME_IN, BARS_IN, ALONE_IN = 1.65, 2.3, 9.5
 ROW_IN, CLASS_IN, HEADING_IN, AXIS_IN = 0.3, 0.24, 0.34, 0.6
 # Where the right half of the page begins, and the columns in it.
 RIGHT_IN, CLASSES_IN, EACH_IN, CURVE_IN = 5.6, 1.75, 1.75, 2.2
 LONGEST_NAME = 24
-# What of a history is not a part of the loss.
-NOT_LOSS = {"samples_per_s", "step", "epoch", "seconds", "samples", "samples_per_second", "grad_norm"}
-RATES = ("learning_rate", "lr")
-TOTAL = "loss"
-SMOOTH_FROM = 200
-PARTS = (ORANGE, GREEN, SKY, VERMILION, "#cc79a7", GREY)
 
 
-def report_of_learning(report: Report, *, title: str | None = None) -> Figure:
+PAGES = ("report", "places", "worst")
+
+
+def report_of_learning(
+    report: Report, *, panels: str | Sequence[str] | None = None, title: str | None = None
+) -> Figure:
     """The model beside its controls, class by class, what it took for what, and whether it knows when it is wrong.
+
+    panels: "report" is this page, "places" the map of where it is wrong, "worst" the worst samples in pictures.
 
     >>> row = {"what": "model", "sensors": "both", "cloud": "all", "metric": "mean_iou", "class": "", "n": 900,
     ...        "low": 0.4, "high": 0.6}
@@ -47,6 +52,11 @@ def report_of_learning(report: Report, *, title: str | None = None) -> Figure:
     >>> report_of_learning(report).texts[0].get_text()
     'Provisional: mean IoU 0.500'
     """
+    asked = ["report"] if panels is None else [panels] if isinstance(panels, str) else list(panels)
+    if len(asked) != 1 or asked[0] not in PAGES:
+        raise InputError(f"panels={panels!r}: one page of a report is meant, {', '.join(PAGES)}.")
+    if asked[0] != "report":
+        return {"places": places_of_learning, "worst": worst_of_learning}[asked[0]](report, title=title)
     groups = {sensors: report.scores(report.headline, sensors=sensors) for sensors in report.measured}
     if not groups:
         raise InputError(f"This report has no {words(report.headline)} over all clouds, so there is nothing to draw.")
@@ -63,7 +73,8 @@ def report_of_learning(report: Report, *, title: str | None = None) -> Figure:
     notes = [*report.notes]
     if report.missing:
         notes.insert(0, f"Provisional, for it lacks {'; '.join(report.missing)}")
-    body_in = max(bars_in, upper_in + lower_in)
+    shots_in = 0.0 if report.few_shot is None else SHOTS_IN
+    body_in = max(bars_in, upper_in + lower_in) + shots_in
     fig = slides.page(
         HEAD_IN + body_in + 0.2 * len(notes) + FOOT_IN + 0.1,
         title or _headline(report),
@@ -78,6 +89,8 @@ def report_of_learning(report: Report, *, title: str | None = None) -> Figure:
         _reliability(fig, report.reliability, HEAD_IN)
     if len(matrix):
         _confusion(fig, matrix, HEAD_IN + upper_in)
+    if report.few_shot is not None:
+        few_shots(fig, report.few_shot, HEAD_IN + body_in - shots_in)
     for index, note in enumerate(notes):
         y_in = HEAD_IN + body_in + 0.2 * index + 0.12
         _label(
@@ -274,118 +287,4 @@ def _confusion(fig: Figure, matrix: pd.DataFrame, top_in: float) -> None:
                 axes.text(column, row, f"{100 * share:.0f}", size=8.5, ha="center", va="center", color=ink)
 
 
-# -- a history ---------------------------------------------------------------------------------------------------------
-
-
-def figure_of_history(history: Any, *, title: str | None = None) -> Figure:
-    """How the loss and its parts went down, and the learning rate below them.
-
-    `history` is a table, or a list of dicts, with a row a step: `step`, `loss`, `learning_rate`, and any other column
-    is a part of the loss. A logarithmic axis is taken where the loss falls by more than ten times.
-
-    >>> steps = [{"step": step, "loss": 1 / step, "learning_rate": 1e-3} for step in range(1, 30)]
-    >>> figure_of_history(steps).texts[0].get_text()
-    'The loss went from 1.000 to 0.034 in 29 steps'
-    """
-    table = _history(history)
-    rate = next((name for name in RATES if name in table), None)
-    parts = [str(name) for name in table if name not in NOT_LOSS and name not in RATES]
-    whole = TOTAL if TOTAL in parts else parts[0]
-    tall = 4.05 if rate else 5.55
-    fig = slides.page(slides.PAGE_HEIGHT_IN, title or _fall(table, whole), credit="deepsentinel")
-    left_in, wide = MARGIN_IN + 0.75, PAGE_WIDTH_IN - 2 * MARGIN_IN - 0.75 - 2.1
-    axes = slides.plain(slides.axes_in(fig, left_in, HEAD_IN, wide, tall))
-    lines = {name: table[["step", name]].dropna() for name in sorted(parts, key=lambda name: name != whole)}
-    colours = iter(PARTS * (len(parts) // len(PARTS) + 1))
-    ends = []
-    for name, line in lines.items():
-        if line.empty:
-            continue
-        colour = INK if name == whole else next(colours)
-        smooth = line[name]
-        if len(line) >= SMOOTH_FROM:
-            axes.plot(line["step"], line[name], color=colour, lw=0.7, alpha=0.25)
-            smooth = line[name].rolling(len(line) // 50, min_periods=1, center=True).mean()
-        style = "o-" if len(line) < 30 else "-"
-        axes.plot(line["step"], smooth, style, color=colour, lw=2.2 if name == whole else 1.6, ms=3.5)
-        ends.append(
-            (float(smooth.iloc[-1]), f"{name.replace('_', ' ')}  {number(_begin_and_end(line[name])[1])}", colour)
-        )
-    values = np.concatenate([line[name].to_numpy() for name, line in lines.items()])
-    _loss_axis(axes, values)
-    axes.set_xlim(min(table["step"].min(), 1), max(table["step"].max(), 2))
-    _end_labels(fig, axes, ends, left_in + wide + 0.12, HEAD_IN, tall)
-    last = axes
-    if rate:
-        axes.tick_params(labelbottom=False)
-        last = slides.plain(slides.axes_in(fig, left_in, HEAD_IN + tall + 0.3, wide, 1.3))
-        last.plot(table["step"], table[rate], color=BLUE, lw=1.6)
-        last.set_ylim(0, 1.08 * float(table[rate].max()) or 1)
-        last.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-        last.yaxis.get_offset_text().set(size=8.5, color=FAINT)
-        last.set_ylabel("learning rate", size=9.5, color=FAINT)
-        last.set_xlim(axes.get_xlim())
-        last.grid(color=GRID, lw=0.8)
-    last.set_xlabel("step", size=9.5, color=FAINT)
-    last.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    return fig
-
-
-def _history(history: Any) -> pd.DataFrame:
-    given = (
-        history if isinstance(history, (pd.DataFrame, Mapping)) or not isinstance(history, Iterable) else list(history)
-    )
-    table = pd.DataFrame(given)
-    if "step" not in table:
-        table = table.assign(step=np.arange(1, len(table) + 1))
-    table = table.select_dtypes("number").astype("float64").replace([np.inf, -np.inf], np.nan)
-    if not [name for name in table if name not in NOT_LOSS and name not in RATES] or table.empty:
-        raise InputError("A history is a table with a row a step: step, loss, its parts, and learning_rate.")
-    return table.sort_values("step", kind="stable")
-
-
-def _fall(table: pd.DataFrame, whole: str) -> str:
-    line = table[whole].dropna()
-    ends = " to ".join(number(value) for value in _begin_and_end(line))
-    return f"The {whole.replace('_', ' ')} went from {ends} in {table['step'].max():,.0f} steps"
-
-
-def _begin_and_end(line: pd.Series) -> tuple[float, float]:
-    """Where a line begins and ends, over so many steps that a single odd one does not matter."""
-    few = max(len(line) // 50, 1)
-    return float(line.iloc[:few].mean()), float(line.iloc[-few:].mean())
-
-
-def _loss_axis(axes: Axes, values: np.ndarray) -> None:
-    from matplotlib.ticker import LogLocator
-
-    low, high = np.nanpercentile(values, [1, 99])
-    if np.nanmin(values) > 0 and high > 10 * low:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.minorticks_off()
-    axes.set_ylabel("loss", size=9.5, color=FAINT)
-    axes.grid(color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-
-
-def _end_labels(
-    fig: Figure, axes: Axes, ends: list[tuple[float, str, str]], x_in: float, top_in: float, tall_in: float
-) -> None:
-    """What each line is, written at its end; pushed apart where lines end close together."""
-    low, high = axes.get_ylim()
-    shares = np.array([value for value, _, _ in ends])
-    if axes.get_yscale() == "log":
-        low, high, shares = np.log(low), np.log(high), np.log(shares)
-    wanted = top_in + tall_in * (high - shares) / (high - low)
-    order, gap = np.argsort(wanted, kind="stable"), 0.22
-    at = wanted[order]
-    for i in range(1, len(at)):
-        at[i] = max(at[i], at[i - 1] + gap)
-    # What was pushed beyond the foot goes up again, with all above it.
-    for i in range(len(at) - 1, -1, -1):
-        at[i] = min(at[i], top_in + tall_in if i == len(at) - 1 else at[i + 1] - gap)
-    for y_in, (_, text, colour) in zip(at, (ends[i] for i in order), strict=True):
-        _label(fig, x_in, y_in, "━", size=11, color=colour, weight="bold")
-        _label(fig, x_in + 0.25, y_in, _short(text, 26), size=9.5)
+__all__ = ["PARTS", "figure_of_history", "report_of_learning"]

@@ -1,4 +1,4 @@
-"""Objects to detect: each with its box and its pixels in the colour of its class."""
+"""Objects to detect, and those that a model found: each with its outline in the colour of its class."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepsentinel.errors import InputError
+
 from . import credits, slides
 from .listing import Entry, listed, map_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from deepsentinel.legend import Legend
+
 # More boxes than this are drawn without a frame of their own: they would hide each other.
 FRAMED = 2000
 # The pixels are lighter than their box.
 LIGHTER = 0.45
+# Lines stand on a dark rim, so that they are seen on bright ground too.
+LINE, RIM = 1.4, 3.0
 
 
 def is_objects(obj: Any) -> bool:
@@ -75,6 +81,124 @@ def objects_figure(objects: Any, *, title: str | None) -> Figure:
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
     return fig
+
+
+def is_found(obj: Any) -> bool:
+    """Whether this is a table of what a model found, or a list of it and the patch that it looked at.
+
+    >>> import geopandas as gpd
+    >>> found = gpd.GeoDataFrame({"ground_truth": [], "name": [], "score": []}, geometry=[], crs="EPSG:32631")
+    >>> is_found(found), is_found([found]), is_found(found.drop(columns="score"))
+    (True, False, False)
+    """
+    if isinstance(obj, (tuple, list)):
+        tables = [each for each in obj if is_found(each)]
+        return len(obj) == 2 and len(tables) == 1 and any(hasattr(each, "data_vars") for each in obj)
+    return {"ground_truth", "name", "score", "geometry"} <= set(getattr(obj, "columns", ()))
+
+
+def found_figure(obj: Any, *, title: str | None) -> Figure:
+    """What a model found, on the picture that it looked at, where that is given; else as labels are drawn.
+
+    >>> import geopandas as gpd, shapely
+    >>> columns = {"ground_truth": [7, 7], "name": ["barn"] * 2, "score": [0.9, 0.8]}
+    >>> shapes = [shapely.box(0, 0, 80, 60), shapely.box(200, 0, 250, 40)]
+    >>> found_figure(gpd.GeoDataFrame(columns, geometry=shapes, crs="EPSG:32631"), title=None).texts[0].get_text()
+    '2 objects of 1 class by a model'
+    """
+    several = obj if isinstance(obj, (tuple, list)) else [obj]
+    found = next(each for each in several if is_found(each))
+    patch = next((each for each in several if hasattr(each, "data_vars")), None)
+    if patch is not None:
+        return _on_patch(found, patch, title)
+    if not len(found):
+        raise InputError("Nothing was found, so there is nothing to show; a lower least_score= in predict finds more.")
+    from .labels import labels_figure
+
+    named = found.assign(class_name=found["name"])
+    # Whose pixels they are is known, but these are no labels of theirs.
+    imaginary = {"source": "demo"} if credits.imaginary(found) else {}
+    named.attrs = {"legend": _legend(found).to_json(), **imaginary}
+    return labels_figure(named, title=title or _headline(found, found))
+
+
+def _headline(found: Any, shown: Any) -> str:
+    """How many there are of what, by whom."""
+    from .predictions import SENSORS
+
+    seen = SENSORS.get(str(found.attrs.get("seen", found.attrs.get("sensors", ""))), "")
+    who = f"{found.attrs.get('encoder', 'a model')}{', from ' if seen else ''}{seen}"
+    kinds = f" of {slides.counted(shown['ground_truth'].nunique(), 'class')}" if len(shown) else ""
+    return f"{slides.counted(len(shown), 'object')}{kinds} by {who}"
+
+
+def _on_patch(found: Any, patch: Any, title: str | None) -> Figure:
+    """Outlines on the picture that a person reads best."""
+    import shapely
+    from matplotlib.collections import LineCollection
+
+    from deepsentinel.contract import check_patch
+    from deepsentinel.grids import bounds_of, crs_of, grid_of
+
+    from .panels import default_panels
+    from .pictures import patch_pictures
+
+    check_patch(patch)
+    names = default_panels(patch)
+    grid = grid_of(patch)
+    left, bottom, right, top = bounds_of(grid)
+    table = found.to_crs(crs_of(grid))
+    table = table[table.intersects(shapely.box(left, bottom, right, top))]
+    if len(found) and not len(table):
+        raise InputError("None of these objects lies on the ground of the patch: they were found elsewhere.")
+    colour = {int(code): (r, g, b) for code, (r, g, b, *_) in _legend(found).color_table().items()}
+    codes, counts = np.unique(table["ground_truth"], return_counts=True)
+    name = dict(zip(found["ground_truth"], found["name"], strict=True))
+    entries = [
+        Entry((colour[int(code)],), str(name[code]), n / max(len(table), 1), f"{n:,}")
+        for code, n in sorted(zip(codes, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    ]
+    panel = patch_pictures(patch, names[:1])[0]
+    fig, axes = map_page(
+        (right - left) / (top - bottom),
+        slides.metres_per_px(patch)[1] * patch.sizes["x"],
+        headline=title or _headline(found, table),
+        subtitle=f"on {panel.heading}, {panel.notes[0]}" if panel.notes else f"on {panel.heading}",
+        footer=slides.place(patch),
+        credit=slides.credit_of(patch.attrs, slides.years_of(patch)) if patch.attrs.get("source") else "deepsentinel",
+        heading="Classes and their number of objects",
+        entries=listed(entries, of_rest=lambda rest: f"{sum(int(e.number.replace(',', '')) for e in rest):,}"),
+    )
+    axes.imshow(panel.image, aspect="auto", extent=(left, right, bottom, top), interpolation="nearest")
+    rings = [
+        (shapely.get_coordinates(ring), code)
+        for shape, code in zip(table.geometry, table["ground_truth"], strict=True)
+        for part in shapely.get_parts(shape)
+        for ring in (part.exterior, *part.interiors)
+    ]
+    if rings:
+        lines = [line for line, _ in rings]
+        shades = np.array([colour[int(code)] for _, code in rings]) / 255
+        thin = 1.0 if len(rings) <= 200 else 0.5 if len(rings) <= FRAMED else 0.25
+        axes.add_collection(LineCollection(lines, colors="#000000", alpha=0.55, linewidths=RIM * thin))
+        axes.add_collection(LineCollection(lines, colors=shades, linewidths=LINE * thin))
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    return fig
+
+
+def _legend(found: Any) -> Legend:
+    """The classes that a model tells apart, or those of its finds where the table came from a file."""
+    from dataclasses import replace
+
+    from deepsentinel.legend import Legend
+
+    text = found.attrs.get("legend")
+    if text and set(found["ground_truth"]) <= set((legend := Legend.from_json(text)).codes):
+        return legend
+    names = dict(zip(found["ground_truth"], found["name"], strict=True))
+    plain = Legend.of_codes(found["ground_truth"].to_numpy("int64"))
+    return replace(plain, classes=tuple(replace(each, name=str(names[each.code])) for each in plain))
 
 
 def _ground(objects: Any) -> Any:

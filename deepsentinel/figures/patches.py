@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepsentinel.bands import S1_BANDS, sensor_of
+from deepsentinel.bands import sensor_of
 from deepsentinel.contract import check_patch
 from deepsentinel.errors import InputError
 
-from . import corpus, credits, embeddings, fractions, masks
+from . import corpus, credits, embeddings, fractions, masks, objects
 from .corpus_layers import taken_apart
-from .panels import Panel, default_panels, panel
+from .panels import default_panels
+from .pictures import available, has_bands, picture_of
 from .sheets import sheet
-from .slides import apart, credit_of, day_words, metres_per_px, minute, place, time_of, years_of
-from .stretch import VIEWS, coarsen
+from .slides import apart, credit_of, day_words, metres_per_px, place, time_of, years_of
+from .stretch import VIEWS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,6 +40,8 @@ SHOWS = (
     "a list of patches, masks and such maps of the same ground (side by side)",
     "a list of a patch, more of the above, and the results of a query (marked, with a piece of the patch around each)",
     "a series (a strip of dates for each sensor)",
+    "one pixel through the year, from read_point (spectra, greenness, backscatter)",
+    "objects that predict found, or a list of a patch and them (outlines, by themselves or on the picture)",
     "a scenes table (what there is, and how cloudy)",
     "a pairs table (what goes with what, and the gaps)",
     "a match rate (how many dates have a partner)",
@@ -49,8 +52,6 @@ SHOWS = (
     "a corpus, its card, its plan, or a list of its splits",
     "an area, a box or geometry in degrees, or a GeoBox (its outline and size)",
 )
-# More pixels than this on a side are not visible in a panel, and slow the drawing down.
-PANEL_MAX_PX = 1000
 STYLE_GROUPS = frozenset({"axes", "figure", "font", "hatch", "lines", "patch", "text", "xtick", "ytick", "image"})
 
 
@@ -76,7 +77,7 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
     """
     obj, panels = taken_apart(obj, panels)
     obj = _whole(obj)
-    if corpus.drawer_of(obj) is not None:
+    if corpus.drawer_of(obj) is not None or objects.is_found(obj):
         pass
     elif isinstance(obj, (tuple, list)) and obj and all(_has_place(each) for each in obj):
         obj = [embeddings.as_layers(each) if embeddings.is_map(each) else each for each in obj]
@@ -108,7 +109,7 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
 
 def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     """Who draws it, and whether panels and dates mean anything to it. Types are told by what they carry: no imports."""
-    from . import labels, learning, objects, places, predictions, probes, reports, strips, timelines
+    from . import labels, learning, places, points, predictions, probes, reports, strips, timelines
 
     of_corpora = corpus.drawer_of(obj)
     if of_corpora is not None:
@@ -120,10 +121,14 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
         return fractions.fractions_figure, True, False
     if objects.is_objects(obj):
         return objects.objects_figure, False, False
+    if objects.is_found(obj):
+        return objects.found_figure, False, False
     if labels.is_labels(obj):
         return labels.labels_figure, False, False
     if isinstance(obj, (tuple, list)):
         return (_matches if any(map(embeddings.is_matches, obj)) else pictures_figure), True, False
+    if points.is_point(obj):
+        return points.point_figure, False, False
     if hasattr(obj, "data_vars"):
         series = {"s1_time", "s2_time"} & set(obj.dims)
         return (strips.series_figure, True, True) if series else (_one_figure, True, False)
@@ -140,7 +145,7 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     if hasattr(obj, "probe") and hasattr(obj, "folds"):
         return probes.probe_figure, False, False
     if hasattr(obj, "measured") and hasattr(obj, "reliability"):
-        return learning.report_of_learning, False, False
+        return learning.report_of_learning, True, False
     if hasattr(obj, "history") and hasattr(obj, "story"):
         return (lambda held, **how: learning.figure_of_history(held.history.reset_index(), **how)), False, False
     if embeddings.is_matches(obj):
@@ -222,17 +227,17 @@ def pictures_figure(several: Sequence[xr.Dataset], *, panels: Sequence[str] | No
     for each in several:
         # What holds layers of a mask need not be a patch; anything else is told what it lacks.
         drawn = masks.is_masks(each) or embeddings.held_maps(each)
-        masks.check_masks(each) if drawn and not _has_bands(each) else check_patch(each)
+        masks.check_masks(each) if drawn and not has_bands(each) else check_patch(each)
     masks.check_same_ground(several)
     chosen = _chosen(several, panels, alone=len(several) == 1)
-    patches = [each for each in several if _has_bands(each)]
+    patches = [each for each in several if has_bands(each)]
     labels = [each for each in several if masks.is_masks(each)]
     apart_words = credits.told_apart(
         labels, [masks.legend_of(each) if "class_map" in each else None for each in labels]
     )
     pictures = []
     for name, each in chosen:
-        picture = _picture(each, name)
+        picture = picture_of(each, name)
         if name in masks.HEADINGS and len(labels) > 1 and not embeddings.is_embedded(each):
             which = next(words for words, one in zip(apart_words, labels, strict=True) if one is each)
             picture = replace(picture, heading=f"{picture.heading}, {which}")
@@ -258,10 +263,10 @@ def _matches(several: Sequence[Any], *, panels: Sequence[str] | None, title: str
     if len(found) > 1 or not grounds:
         raise InputError("Results of a query are shown one query at a time, with the patch: ds.show([patch, results]).")
     for each in grounds:
-        masks.check_masks(each) if not _has_bands(each) else check_patch(each)
+        masks.check_masks(each) if not has_bands(each) else check_patch(each)
     masks.check_same_ground(grounds)
     chosen = _chosen(grounds, panels, alone=False)
-    pictures = [_picture(each, name) for name, each in chosen]
+    pictures = [picture_of(each, name) for name, each in chosen]
     credit = _told(grounds, _patch_credit, embeddings.map_credit, credits.page_credit)
     return embeddings.matches_figure(found[0], pictures, [each for _, each in chosen], credit=credit, title=title)
 
@@ -278,17 +283,9 @@ def _chosen(
     return chosen
 
 
-def _picture(each: xr.Dataset, name: str) -> Panel:
-    if name in embeddings.HEADINGS:
-        return embeddings.map_panel(each, name)
-    if name == "class_map" and embeddings.is_embedded(each) and not _has_bands(each):
-        return embeddings.groups_panel(masks.mask_panel(each, name), each)
-    return masks.mask_panel(each, name) if name in masks.HEADINGS else patch_pictures(each, [name])[0]
-
-
 def _told(several: Sequence[xr.Dataset], *who: Callable[[xr.Dataset], str]) -> str:
     """What is said of a page: of its first patch, else of what was made of an embedding, else of its masks."""
-    for is_one, say in zip((_has_bands, embeddings.is_embedded, masks.is_masks), who, strict=True):
+    for is_one, say in zip((has_bands, embeddings.is_embedded, masks.is_masks), who, strict=True):
         for each in several:
             if is_one(each):
                 return say(each)
@@ -302,7 +299,7 @@ def _patch_credit(patch: xr.Dataset) -> str:
 def _defaults(each: xr.Dataset, *, alone: bool) -> list[str]:
     """What one Dataset is best shown as, and of several one picture each."""
     names = masks.default_layers(each) + embeddings.held_maps(each)
-    if _has_bands(each):
+    if has_bands(each):
         bands = default_panels(each)
         if names:  # one picture a sensor leaves room for two of the masks
             sensors = [VIEWS[name].sensor if name in VIEWS else sensor_of(name) for name in bands]
@@ -324,46 +321,6 @@ def _check_names(names: Sequence[str], drawn: set[str], several: Sequence[xr.Dat
         )
 
 
-def _has_bands(each: xr.Dataset) -> bool:
-    return any(sensor_of(str(name)) for name in each.data_vars)
-
-
-def patch_pictures(patch: xr.Dataset, names: Sequence[str]) -> list[Panel]:
-    """The panels of a patch that bear these names, with when they were taken below their headings.
-
-    >>> import numpy as np, xarray as xr
-    >>> patch = xr.Dataset({"VV": (("y", "x"), np.full((2, 2), -9, "float32"))}, attrs={"orbit": "ascending"})
-    >>> patch_pictures(patch, ["VV"])[0].notes
-    ('date not recorded', 'ascending')
-    """
-    small = coarsen(patch[_needed(patch, names)], PANEL_MAX_PX)
-    pictures = [panel(small, name) for name in names]
-    return [replace(picture, notes=tuple(_when(patch, picture.sensor))) for picture in pictures]
-
-
-def available(each: xr.Dataset) -> list[str]:
-    """The panels that can be drawn of a patch or of masks: views that its bands make, bands, and layers of masks.
-
-    >>> import numpy as np, xarray as xr
-    >>> available(xr.Dataset({"VV": (("y", "x"), np.zeros((2, 2), "float32"))}))
-    ['VV']
-    """
-    held = [str(name) for name in each.data_vars if sensor_of(str(name))]
-    views = [view.name for view in VIEWS.values() if set(view.bands) <= set(held)]
-    if {"HH", "HV"} <= set(held):  # the composite takes either pair
-        views.append("s1")
-    layers = (*masks.HEADINGS, *embeddings.HEADINGS)
-    return [*views, *held, *(name for name in layers if name in each.data_vars)]
-
-
-def _needed(patch: xr.Dataset, names: Sequence[str]) -> list[str]:
-    """The variables these panels are made of, and SCL, which tells the stretch where clouds are."""
-    wanted = {"SCL", *(band for name in names for band in (VIEWS[name].bands if name in VIEWS else (name,)))}
-    if "s1" in names:
-        wanted |= {band for band in S1_BANDS if band in patch.data_vars}
-    return [str(name) for name in patch.data_vars if name in wanted]
-
-
 def headline(patch: xr.Dataset) -> str:
     """What a patch is in one line: the dates, and above all the time between the sensors.
 
@@ -382,19 +339,6 @@ def headline(patch: xr.Dataset) -> str:
     if s1 is not None:
         return f"Sentinel-1 on {day_words(s1)}"
     return " and ".join(name for key, name in (("S1", "Sentinel-1"), ("S2", "Sentinel-2")) if key in has)
-
-
-def _when(patch: xr.Dataset, sensor: str) -> list[str]:
-    time = time_of(patch, sensor)
-    parts = ["date not recorded" if time is None else minute(time)]
-    attrs = patch.attrs
-    if sensor == "S1":
-        backscatter = {"gamma0_rtc": "gamma0 RTC"}.get(str(attrs.get("backscatter")), attrs.get("backscatter"))
-        parts += [str(part) for part in (attrs.get("orbit"), backscatter) if part]
-    else:
-        baseline = f"baseline {attrs['baseline']}" if attrs.get("baseline") else None
-        parts += [str(part) for part in (attrs.get("level"), baseline) if part]
-    return parts
 
 
 def _ids(patch: xr.Dataset) -> str:

@@ -135,7 +135,7 @@ def doubt_panel(made: xr.Dataset) -> Panel:
 
 def _images(patch: xr.Dataset) -> list[Panel]:
     """One picture, of what a person knows to read best."""
-    from .patches import patch_pictures
+    from .pictures import patch_pictures
 
     return patch_pictures(patch, default_panels(patch)[:1])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,20 +17,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from deepsentinel.bands import REFLECTANCE_SCALE
-from deepsentinel.corpus.layout import ArraySpec
 from deepsentinel.encoders.base import Encoder, Tokens
 from deepsentinel.encoders.spec import EncoderSpec
 from deepsentinel.errors import InputError
-from deepsentinel.tensors import PatchDataset, Resident, TripletDataset, physical, resident
+from deepsentinel.tensors import physical
 
 from .crops import Cut, cloudy, month_of
+from .samples import Raw, Samples, bands_of, corpora_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from .remembering import Remembered
+
 SENSORS = ("both", "s1", "s2")
-# Of free memory, what a corpus may take to stay on the device; gradients and activations want the rest.
-RESIDENT_SHARE = 0.5
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Batch:
     """What this step may draw from, on the CPU."""
     others: dict[str, Batch] = field(default_factory=dict)
     """ "neighbour" and "distant" of these samples, where triplets are asked for."""
+    tokens: tuple[Encoder, Mapping[str, Tokens]] | None = None
+    """What an encoder that stays as it is has said of these pixels before, by the sensors that it was shown."""
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -75,13 +78,14 @@ class Batch:
             self,
             s1_mask=self.s1_mask if s1_mask is None or self.s1_mask is None else self.s1_mask & s1_mask,
             s2_mask=self.s2_mask if s2_mask is None or self.s2_mask is None else self.s2_mask & s2_mask,
+            tokens=None,
         )
 
-    def cropped(self, side: int) -> Batch:
-        """Only the first rows and columns; crops are drawn anywhere, so that these are too."""
+    def cropped(self, side: int, row: int = 0, column: int = 0) -> Batch:
+        """Some rows and columns; the first ones will do where crops are drawn anywhere."""
 
         def cut(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[..., :side, :side]
+            return None if values is None else values[..., row : row + side, column : column + side]
 
         return self._pixelwise(cut)
 
@@ -107,11 +111,14 @@ class Batch:
             s2=change(self.s2),
             s1_mask=change(self.s1_mask),
             s2_mask=change(self.s2_mask),
+            tokens=None,
         )
 
 
 def encode(encoder: Encoder, batch: Batch, sensors: str = "both", *, patch_px: int | None = None) -> Tokens:
     """What an encoder makes of a batch, of the sensors that it takes and that are asked for."""
+    if patch_px is None and batch.tokens is not None and batch.tokens[0] is encoder and sensors in batch.tokens[1]:
+        return batch.tokens[1][sensors]
     how: dict[str, Any] = {"month": batch.month, "latlon": batch.latlon}
     if patch_px is not None:
         how["patch_px"] = patch_px
@@ -141,10 +148,17 @@ def _in_order(pixels: Tensor, held: Sequence[str], names: Sequence[str]) -> tupl
         return pixels, []
     found = [held.index(name) if name in held else -1 for name in names]
     gone = [name for name, place in zip(names, found, strict=True) if place < 0]
-    chosen = pixels[:, [max(0, place) for place in found]]
+    chosen = pixels.index_select(1, _on(tuple(max(0, place) for place in found), pixels.device))
     if gone:
         chosen[:, [place for place, at in enumerate(found) if at < 0]] = 0
     return chosen, gone
+
+
+@lru_cache(maxsize=256)
+def _on(places: tuple[int, ...], device: torch.device) -> Tensor:
+    """Places on a device, brought there once: a step of training would wait for them."""
+    with torch.inference_mode(False):  # whoever asks first, others may want slopes
+        return torch.tensor(places, device=device)
 
 
 class Feed:
@@ -184,35 +198,26 @@ class Feed:
         self.batch_size, self.seed, self.turn, self.clouds = batch_size, seed, turn, clouds
         self.device, self.rank, self.replicas, self.workers = torch.device(device), rank, replicas, workers
         self.labels = tuple(labels)
-        scl = [clouds and "scl" in corpus.data_vars for corpus in self.corpora]
-        parts = [
-            PatchDataset(corpus, bands=bands, labels=(*self.labels, *(("scl",) if with_scl else ())))
-            for corpus, with_scl in zip(self.corpora, scl, strict=True)
-        ]
-        if any(part.bands != parts[0].bands for part in parts):
-            raise InputError("These corpora do not have the same bands; name those that they share in bands=.")
-        self.bands = parts[0].bands
-        self.size_px = _size_px(parts[0])
+        self.samples = Samples(
+            self.corpora,
+            bands=bands,
+            labels=self.labels,
+            clouds=clouds,
+            device=self.device,
+            on_device=on_device,
+            triplets=triplets,
+            seed=seed,
+        )
+        self.bands, self.triplets = self.samples.bands, self.samples.triplets
+        self.size_px = self.samples.size_px
         self.crop_px = self.size_px if crop_px is None else crop_px
         if not 0 < self.crop_px <= self.size_px:
             raise InputError(f"crop_px={crop_px}: samples are {self.size_px} px wide.")
-        self.triplets = (
-            [TripletDataset(corpus, seed=seed, **triplets) for corpus in self.corpora] if triplets is not None else []
-        )
-        self._parts: list[PatchDataset | Resident] = list(parts)
-        self._starts = np.cumsum([0, *(len(part) for part in (self.triplets or parts))])
-        if on_device or (on_device is None and self._fits(parts)):
-            self._parts = [resident(part, self.device, progress=False) for part in parts]
-
-    def _fits(self, parts: Sequence[PatchDataset]) -> bool:
-        from deepsentinel.tensors.on_device import free_bytes
-
-        need = sum(_sample_bytes(part) * len(part) for part in parts)
-        return need < RESIDENT_SHARE * free_bytes(self.device)
+        self.remembered: Remembered | None = None
 
     def __len__(self) -> int:
         """Samples an epoch."""
-        return int(self._starts[-1])
+        return len(self.samples)
 
     def positions(self, step: int) -> np.ndarray:
         """Which samples a step has, all processes together: epochs follow each other without a gap."""
@@ -228,7 +233,7 @@ class Feed:
 
     def run(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches from one step to another, read ahead by `workers` where they come from the disk."""
-        if self.workers == 0 or isinstance(self._parts[0], Resident):
+        if self.workers == 0 or self.samples.resident:
             for step in range(start, stop):
                 yield self(step)
             return
@@ -242,58 +247,37 @@ class Feed:
         for step, raw in zip(range(start, stop), ahead, strict=True):
             yield self._finish(raw, step)
 
+    def whole(self, positions: np.ndarray) -> Batch:
+        """Samples by position, whole and as they lie."""
+        raw = self.samples[positions]
+        return self._batch(raw, Cut.none(len(positions), self.size_px).to(self.device), torch.Generator())
+
     def _mine(self, step: int) -> np.ndarray:
         return self.positions(step)[self.rank :: self.replicas]
 
-    def _read(self, step: int) -> dict[str, dict[str, Any]]:
+    def _read(self, step: int) -> dict[str, Raw]:
         mine = self._mine(step)
         if not self.triplets:
-            return {"": self._gather(mine)}
-        epoch = step * self.batch_size // len(self)
-        drawn = []
-        for position in mine:
-            part = int(np.searchsorted(self._starts, position, side="right")) - 1
-            data = self.triplets[part]
-            data.set_epoch(epoch)
-            before = sum(len(other) for other in self._parts[:part])
-            drawn.append([before + place for place in data.drawn(int(position - self._starts[part]))])
-        names = ("", "neighbour", "distant")
-        return {
-            name: self._gather(np.array(rows), triple=True)
-            for name, rows in zip(names, zip(*drawn, strict=True), strict=True)
-        }
+            return {"": self.samples[mine]}
+        rows = self.samples.triplet_rows(mine, step * self.batch_size // len(self))
+        return {name: self.samples[positions] for name, positions in rows.items()}
 
-    def _gather(self, positions: np.ndarray, *, triple: bool = False) -> dict[str, Any]:
-        """Samples of all corpora by position, in the order asked for."""
-        starts = np.cumsum([0, *(len(part) for part in self._parts)]) if triple else self._starts
-        part_of = np.searchsorted(starts, positions, side="right") - 1
-        found: list[tuple[np.ndarray, dict[str, Any]]] = []
-        for part in np.unique(part_of):
-            rows = np.flatnonzero(part_of == part)
-            found.append((rows, self._parts[part][positions[rows] - starts[part]]))
-        if len(found) == 1:
-            return found[0][1]
-        order = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in found])))
-        joined: dict[str, Any] = {}
-        for name, first in found[0][1].items():
-            if isinstance(first, Tensor):
-                values = [raw[name] for _, raw in found]
-                # Devices pick rows of signed integers only.
-                unsigned = first.dtype == torch.uint16
-                every = torch.cat([value.view(torch.int16) if unsigned else value for value in values])
-                every = every.index_select(0, order.to(every.device))
-                joined[name] = every.view(torch.uint16) if unsigned else every
-        return joined
-
-    def _finish(self, raw: Mapping[str, Mapping[str, Any]], step: int) -> Batch:
-        rng = np.random.default_rng([self.seed, 1, step, self.rank])
-        done = {name: self._batch(values, rng) for name, values in raw.items()}
+    def _finish(self, raw: Mapping[str, Raw], step: int) -> Batch:
+        # All processes draw the same for the whole step, and each takes its part.
+        rng = np.random.default_rng([self.seed, 1, step, 0])
+        done: dict[str, Batch] = {}
+        pace = 1 if self.remembered is None else self.remembered.cell_px
+        for name, values in raw.items():
+            cut = Cut.draw(rng, self.batch_size, self.size_px, self.crop_px, turn=self.turn, pace=pace)
+            cut = cut.part(self.rank, self.replicas).to(self.device)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.rank)
+            done[name] = self._batch(values, cut, generator)
+            if self.remembered is not None:
+                done[name].tokens = self.remembered.of(self._mine(step), cut)
         return replace(done.pop(""), others=done)
 
-    def _batch(self, raw: Mapping[str, Any], rng: np.random.Generator) -> Batch:
+    def _batch(self, raw: Raw, cut: Cut, generator: torch.Generator) -> Batch:
         tensors = {name: value.to(self.device) for name, value in raw.items() if isinstance(value, Tensor)}
-        count = len(tensors["sample"])
-        cut = Cut.draw(rng, count, self.size_px, self.crop_px, turn=self.turn)
         found = {
             name: cut(value, _factor(value, self.size_px))
             for name, value in tensors.items()
@@ -310,7 +294,6 @@ class Feed:
             masks["s2"] &= ~cloudy(found["scl"])
         months = tensors.get("doy")
         places = ("lat", "lon")
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         s2 = sensors["s2"][0]
         return Batch(
             s1=None if sensors["s1"][0] is None else sensors["s1"][0].nan_to_num(0.0),
@@ -337,17 +320,6 @@ class _Steps:
         return self.feed._read(step)
 
 
-def corpora_of(corpora: xr.Dataset | Sequence[xr.Dataset]) -> list[xr.Dataset]:
-    """One corpus or several, as a list."""
-    import xarray as xr
-
-    found = [corpora] if isinstance(corpora, xr.Dataset) else list(corpora)
-    if not found or not all(isinstance(each, xr.Dataset) for each in found):
-        kinds = ", ".join(sorted({type(each).__name__ for each in found})) or "nothing"
-        raise InputError(f"A corpus from ds.open_corpus, or a list of them, is meant; this is {kinds}.")
-    return found
-
-
 def _joined(
     values: Mapping[str, Tensor], bands: Mapping[str, Sequence[str]], sensor: str
 ) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -363,16 +335,6 @@ def _joined(
     return pixels, tuple(band for name in names for band in bands[name])
 
 
-def _size_px(data: PatchDataset) -> int:
-    sides = {spec.shape[-2:] for spec in specs_of(data)}
-    if len(sides) > 1 or any(len(spec.shape) != 3 for spec in specs_of(data)):
-        raise InputError("Models learn from patches on one grid; this corpus has series, or bands of several sizes.")
-    height, width = next(iter(sides))
-    if height != width:
-        raise InputError(f"Samples of {height} x {width} px cannot be turned; models learn from square ones.")
-    return height
-
-
 def _factor(values: Tensor, size: int) -> int:
     side = values.shape[-1]
     if side % size or values.shape[-2] != side:
@@ -380,27 +342,4 @@ def _factor(values: Tensor, size: int) -> int:
     return side // size
 
 
-def specs_of(data: PatchDataset) -> list[ArraySpec]:
-    """The arrays of pixels of a dataset."""
-    return [spec for spec, _, _ in data._pixels]
-
-
-def _sample_bytes(data: PatchDataset) -> int:
-    return sum(spec.nbytes for spec in (*specs_of(data), *data._masks))
-
-
-def bands_of(spec: EncoderSpec, corpus: xr.Dataset, *, all_of: bool = False) -> list[str]:
-    """The bands of an encoder that a corpus has; all that have one of the usual encoder's, where more are wanted."""
-    from deepsentinel.encoders.registry import find
-
-    held = [str(name) for dim in corpus.dims if "band" in str(dim) for name in corpus[dim].values]
-    usual = find("fusion-nano")
-    wanted = [*spec.s2_bands, *spec.s1_bands]
-    if all_of:
-        wanted += [name for name in (*usual.s2_bands, *usual.s1_bands) if name not in wanted]
-    found = [name for name in wanted if name in held]
-    if not found:
-        raise InputError(
-            f"{spec.name} takes {' '.join((*spec.s1_bands, *spec.s2_bands))}; this corpus has none of them."
-        )
-    return found
+__all__ = ["SENSORS", "Batch", "Feed", "bands_of", "corpora_of", "encode", "inputs"]

@@ -44,8 +44,8 @@ def checked_labels(model: Model, corpora: Sequence[xr.Dataset]) -> list[str]:
         return []
     classes = model.classes
     array = classes.array
-    if array not in corpora[0].data_vars:
-        raise InputError(f"The test has no {array}, which the model tells; build it with the labels of its training.")
+    if lost := [name for corpus in corpora for name in model.question.arrays if name not in corpus.data_vars]:
+        raise InputError(f"The test has no {lost[0]}, which the model tells; build it with the labels of its training.")
     legend = Legend.from_attrs(corpora[0][array].attrs)
     for code, name in zip(classes.codes, classes.names, strict=True):
         if legend is not None and code in legend and legend[code].name != name:

@@ -95,6 +95,17 @@ def compare(
     ds.compare(corpus, objectives=("masked", "triplet"), encoders=("fusion-nano", "resnet18"), train=train, test=test,
                by_objective={"triplet": {"near_m": 2000, "far_m": 9000}}, out="runs/compare")
     ```
+
+    >>> import tempfile, deepsentinel as ds
+    >>> from deepsentinel.corpus.recipes import labelled
+    >>> recipe = labelled(ds.open_source("demo", size_px=256), n=6, size_px=32, start="2018-06-01", end="2018-06-20")
+    >>> corpus = ds.open_corpus(recipe.build(tempfile.mkdtemp() + "/corpus.zarr", progress=False).path)
+    >>> few = {"pretrain_steps": 1, "finetune_steps": 1, "seeds": (0,), "progress": False, "device": "cpu"}
+    >>> few |= {"pretraining": {"batch_size": 2}, "finetuning": {"batch_size": 2}}
+    >>> table = compare(corpus, objectives=("masked",), train=corpus[{"sample": [0, 1, 2]}], labels="osm",
+    ...                 test=corpus[{"sample": [3, 4, 5]}], **few)
+    >>> sorted(table["objective"])
+    ['from scratch', 'masked']
     """
     names = _checked(objectives, "objectives")
     for name in names:
@@ -191,6 +202,7 @@ def _run(
             controls=False,
             block_m=settings["block_m"],
             clouds=settings["clouds"],
+            worst=0,
             device=device,
             progress=False,
         )

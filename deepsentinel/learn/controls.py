@@ -63,6 +63,8 @@ class Lesson:
     """Whether what SCL calls cloud is hidden."""
     device: str | torch.device = "cpu"
     """Where."""
+    cache_features: bool | str = "auto"
+    """Whether a frozen encoder may look once: never True, which not every control could do."""
 
     @property
     def from_scratch(self) -> bool:
@@ -90,7 +92,10 @@ class Lesson:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = Model(encoder, self.question, frozen=self.frozen, size=self.size).to(self.device)
+            model = Model(
+                encoder, self.question, frozen=self.frozen, size=self.size, cache_features=self.cache_features
+            )
+            model = model.to(self.device)
         plan = replace(self.plan, seed=seed)
         model.history = fit(model, feed, plan, groups=layered(model, plan, self.layer_rate), on_step=on_step).table()
         return model.eval()
@@ -111,13 +116,13 @@ def lesson_of(
     train: xr.Dataset | Sequence[xr.Dataset] | None = None,
     encoder: str | os.PathLike[str] | Encoder | Pretrained | None = None,
     *,
-    clouds: bool = True,
+    clouds: bool | None = None,
     device: str | torch.device = "cpu",
 ) -> Lesson:
     """The lesson that a model had, as far as it remembers it.
 
     train: what it learnt from, where the model was loaded from a file. encoder: what it began with, where that was
-    neither a name nor is still in the model.
+    neither a name nor is still in the model. clouds: whether they are hidden; None: as they were.
     """
     story, kept = model.story, getattr(model, "learnt", None) or (None, None)
     if lost := [name for name in TOLD if name not in story]:
@@ -144,9 +149,20 @@ def lesson_of(
         int(story["batch_size"]),
         int(story["crop_px"]),
         Plan(**told),
-        clouds,
+        clouds_of(model, clouds),
         device,
+        False if story.get("cache_features") is False else "auto",
     )
+
+
+def clouds_of(model: Any, clouds: bool | None = None) -> bool:
+    """Whether what SCL calls cloud is hidden from a model: as asked for, or as it was when it learnt.
+
+    >>> from types import SimpleNamespace
+    >>> clouds_of(SimpleNamespace(story={"clouds": False})), clouds_of(SimpleNamespace(story={}))
+    (False, True)
+    """
+    return bool(getattr(model, "story", {}).get("clouds", True)) if clouds is None else clouds
 
 
 def _start(model: Model, encoder: Any) -> tuple[str | Encoder, str | None]:

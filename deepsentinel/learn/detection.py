@@ -265,6 +265,21 @@ def detect_boxes(model: Model, batch: Batch, sensors: str | None = None) -> list
     return [{name: value.detach().cpu() for name, value in each.items()} for each in found]
 
 
+def within(found: Mapping[str, Tensor], sides: Sequence[int]) -> dict[str, Tensor]:
+    """What lies in the first rows and columns of an image, which was widened to fit the encoder.
+
+    >>> found = {"boxes": torch.tensor([[0.0, 0.0, 9.0, 4.0], [8.0, 0.0, 9.0, 4.0]]), "scores": torch.ones(2)}
+    >>> within(found, (6, 8))["boxes"].tolist()
+    [[0.0, 0.0, 8.0, 4.0]]
+    """
+    height, width = sides
+    boxes = found["boxes"].clamp(min=0)
+    boxes = torch.minimum(boxes, boxes.new_tensor([width, height, width, height]))
+    keep = (boxes[:, 2:] - boxes[:, :2] > HALF).all(dim=1)
+    some = {name: values[keep] for name, values in {**found, "boxes": boxes}.items()}
+    return {name: values[:, :height, :width] if name == "masks" else values for name, values in some.items()}
+
+
 def true_boxes(model: Model, batch: Batch) -> list[dict[str, Tensor]]:
     """What there is to find, as `Detections` takes it.
 
@@ -290,4 +305,4 @@ def check_objects(model: Model) -> None:
         raise InputError(f"This model was trained for {model.task}; task='detection' or 'instances' finds objects.")
 
 
-__all__ = ["IGNORE", "ObjectHead", "detect_boxes", "object_arrays", "objects_in", "pasted", "true_boxes"]
+__all__ = ["IGNORE", "ObjectHead", "detect_boxes", "object_arrays", "objects_in", "pasted", "true_boxes", "within"]

@@ -16,8 +16,8 @@ from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError, NothingFoundError
 
 from .batches import Batch, Feed, bands_of, corpora_of, encode
-from .controls import FROZEN, RANDOM, RANDOM_SUFFIX, STATISTICS
-from .evaluation import Ground, each_once, padded
+from .controls import FROZEN, RANDOM, RANDOM_SUFFIX, STATISTICS, clouds_of
+from .ground import Ground, each_once, padded
 from .intervals import BLOCK_M
 from .labels import IGNORE, Classes, arrays_of, classes_of
 from .model import Model, shares_of
@@ -48,7 +48,7 @@ def few_shot(
     sensors: str = "both",
     block_m: float = BLOCK_M,
     batch_size: int = 16,
-    clouds: bool = True,
+    clouds: bool | None = None,
     device: str | torch.device = "auto",
 ) -> pd.DataFrame:
     """How well classes that were never seen are known elsewhere, from a few examples of each.
@@ -71,13 +71,26 @@ def few_shot(
         How many examples of each class; and the seeds, each a division of the ground and a draw of examples.
     of
         "cells" of the encoder, or whole "samples", each of the class that covers most of it.
+    sensors, block_m, batch_size, clouds, device
+        What is seen; the side of the blocks; samples at once; whether what SCL calls cloud is hidden (None: as the
+        model learnt); where.
 
     Returns a table with a row for each encoder, probe and number of shots: `mean` of the balanced accuracy over seeds,
     `low` and `high` between which 95 % of the seeds lie, `classes`, and `n`, how many were asked at a time.
 
     ```python
-    ds.few_shot(encoder, test, ["vineyard", "peat bog"], labels="corine")
+    train, val, test, new = ds.split(corpus, new_classes=0.2, labels="corine")  # new holds what no other part has
+    report = ds.evaluate(model, test).with_few_shot(ds.few_shot(model, new))
     ```
+
+    >>> import tempfile, deepsentinel as ds
+    >>> from deepsentinel.corpus.recipes import labelled
+    >>> recipe = labelled(ds.open_source("demo", size_px=256), n=6, size_px=32, start="2018-06-01", end="2018-06-20")
+    >>> corpus = ds.open_corpus(recipe.build(tempfile.mkdtemp() + "/corpus.zarr", progress=False).path)
+    >>> encoder = ds.load_encoder("image-statistics")
+    >>> table = few_shot(encoder, corpus, labels="corine", shots=(1,), seeds=range(2), block_m=200, device="cpu")
+    >>> table["what"].unique().tolist()
+    ['model', 'chance']
     """
     from deepsentinel.embedding.model import pick_device
 
@@ -92,7 +105,7 @@ def few_shot(
     corpora = corpora_of(corpus)
     classes = _held_out(model, corpora, held_out, labels)
     chosen = pick_device(device)
-    ground = Ground(corpora, block_m=block_m, batch_size=batch_size, clouds=clouds, device=chosen)
+    ground = Ground(corpora, block_m=block_m, batch_size=batch_size, clouds=clouds_of(model, clouds), device=chosen)
     beside = _beside(encoder)
     units = _units(beside, ground, classes, of=of, sensors=sensors)
     names = [*beside]
@@ -114,7 +127,7 @@ def few_shot(
             "a smaller block_m=."
         )
     grouped = pd.DataFrame(rows).groupby(["what", "probe", "shots"], sort=False)
-    return (
+    table = (
         grouped.agg(
             mean=("value", "mean"),
             low=("value", lambda values: values.quantile(0.025)),
@@ -126,6 +139,8 @@ def few_shot(
         .reset_index()
         .astype({"n": "int64"})
     )
+    table.attrs = {"held_out": list(classes.names), "of": of, "sensors": sensors}
+    return table
 
 
 @dataclass(frozen=True)

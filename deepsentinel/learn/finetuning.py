@@ -21,6 +21,7 @@ from .fit import Plan, Step, fit
 from .labels import Background, classes_of, number_range
 from .model import OBJECT_TASKS, Model, Question
 from .pretraining import NOT_TOLD, Pretrained, started, usual_crop
+from .processes import own_device, rank_and_replicas, together
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +38,9 @@ def finetune(
     *,
     sensors: str = "both",
     background: Background = "ignore",
+    least: int = 0,
     frozen: bool = False,
+    cache_features: bool | str = "auto",
     steps: int = 600,
     batch_size: int = 16,
     crop_px: int | None = None,
@@ -73,8 +76,15 @@ def finetune(
         both, s1 or s2; "any": now both, now one of them, so that the model can do with what there is.
     background
         What no label claims teaches nothing ("ignore"), or is a class ("class").
+    least
+        Classes that fewer samples hold teach nothing; a warning names them.
     frozen, layer_rate
         Whether the encoder stays as it is; else by which factor each of its layers learns more slowly than the next.
+    cache_features
+        Whether a frozen encoder sees each sample once, before the first step, and what it said of it is cut and turned
+        with the pixels ever after; crops then begin where one of its cells does. "auto": where the head reads vectors
+        alone (decoder="linear", classification, fractions, the latter of whole samples), which is several times
+        faster; else it sees every crop as it is cut and turned.
     steps, batch_size, crop_px, lr, seed
         How long, how many samples a step, the side of random crops, the highest learning rate, what is drawn.
     out, resume, device, on_device, workers, clouds, on_step, stop
@@ -101,11 +111,12 @@ def finetune(
         raise TypeError(f"finetune() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}.")
     asked = {name: options.pop(name) for name in OF_QUESTION if name in options}
     size = int(options.pop("size", 32))
-    question = asked_question(corpora, task, labels, sensors, background, asked)
+    question = asked_question(corpora, task, labels, sensors, background, asked, least)
     plan = Plan(steps=steps, lr=lr, seed=seed, **options)
-    chosen = pick_device(device)
+    chosen = own_device(pick_device(device))
     start = started(encoder, weights=weights, seed=seed) if isinstance(encoder, str) else started(encoder)
     check_sensors(start, sensors)
+    rank, replicas = rank_and_replicas()
     feed = Feed(
         corpora,
         batch_size=batch_size,
@@ -117,12 +128,12 @@ def finetune(
         device=chosen,
         on_device=on_device,
         workers=workers,
-        rank=int(os.environ.get("RANK", "0")),
-        replicas=int(os.environ.get("WORLD_SIZE", "1")),
+        rank=rank,
+        replicas=replicas,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Model(start, question, frozen=frozen, size=size).to(chosen)
+        model = Model(start, question, frozen=frozen, size=size, cache_features=cache_features).to(chosen)
     model.story = {
         "encoder": start.spec.name,
         "weights": weights,
@@ -130,7 +141,10 @@ def finetune(
         "labels": labels,
         "sensors": sensors,
         "background": background,
+        "least": int(least),
+        "clouds": clouds,
         "frozen": frozen,
+        "cache_features": cache_features,
         "layer_rate": layer_rate,
         "question": asked,
         "plans": [str(each.attrs.get("plan", "")) for each in corpora],
@@ -158,6 +172,7 @@ def finetune(
     model.learnt = (tuple(corpora), None if isinstance(encoder, str) else encoder)
     if out is not None and not feed.rank:
         model.save(Path(out).expanduser() / MODEL_FILE)
+    together()
     return model.eval()
 
 
@@ -168,8 +183,11 @@ def asked_question(
     sensors: str,
     background: Background,
     asked: dict[str, Any],
+    least: int = 0,
 ) -> Question:
     """The question that goes with a task on a corpus."""
+    if least and task in ("regression", *OBJECT_TASKS):
+        raise InputError(f"least={least} is for classes of pixels and samples, not for task={task!r}.")
     if task == "regression":
         array, mean, spread = number_range(corpora, labels)
         return Question(task, None, sensors, array=array, scale=(mean, spread), **asked)
@@ -177,7 +195,7 @@ def asked_question(
     if task in OBJECT_TASKS:
         classes, numbers = object_arrays(corpora, labels)
         return Question(task, classes, sensors, array=numbers, **asked)
-    return Question(task, classes_of(corpora, labels, background=background), sensors, **asked)
+    return Question(task, classes_of(corpora, labels, background=background, least=least), sensors, **asked)
 
 
 def check_sensors(encoder: Encoder, sensors: str) -> None:

@@ -1,8 +1,8 @@
 """The one training loop: flat, on Lightning Fabric, and exactly where it was after it was killed.
 
 A step is a function of its number: the batch, and all that is drawn on the way, come of the seed and the step. So a run
-that goes on from a checkpoint has the losses of one that was never broken. Under `torchrun` the same loop runs on
-several GPUs, each with its part of the batch.
+that goes on from a checkpoint has the losses of one that was never broken. Under `torchrun` the same loop runs in
+several processes, each with its part of the batch, on a GPU of its own where there are some.
 """
 
 from __future__ import annotations
@@ -12,22 +12,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from deepsentinel.errors import InputError, SourceError, TrainingError
-from deepsentinel.files import atomic_path
+from deepsentinel.errors import InputError, TrainingError
 
 from .batches import Batch
-
-CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
-FORMAT = 1
-PRECISIONS = {"auto": None, "32": "32-true", "bf16": "bf16-mixed"}
+from .checkpoints import CHECKPOINT, HISTORY, Folder
+from .logs import Logs
+from .plans import PRECISIONS, History, Plan, Step
 
 
 class Trained(Protocol):
@@ -49,96 +45,6 @@ class Batches(Protocol):
         """Batches from one step to another."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a model is trained."""
-
-    steps: int
-    """How often the weights change."""
-    lr: float = 1e-3
-    """The highest learning rate; it rises to it and falls along a cosine."""
-    weight_decay: float = 0.05
-    """Of matrices; biases and norms have none."""
-    warmup: float = 0.05
-    """The share of the steps in which the rate rises."""
-    accumulate: int = 1
-    """How many batches make a step."""
-    clip: float = 1.0
-    """The largest norm of the gradient."""
-    precision: str = "auto"
-    """auto (bfloat16 on a GPU), 32 or bf16."""
-    average: float = 0.0
-    """Weights are averaged over about 1 / (1 - average) steps; 0: not at all."""
-    seed: int = 0
-    """Of all that is drawn."""
-    log_every: int = 10
-    """Losses are looked at every so many steps."""
-    checkpoint_every: int = 500
-    """And written every so many."""
-    compile: bool = False
-    """Whether torch.compile prepares the model, which pays on a GPU."""
-    tensorboard: bool = False
-    """Whether losses go to TensorBoard too."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}={value!r}: a whole number from 1 is meant.")
-        if not self.lr > 0 or not 0 <= self.warmup < 1 or not 0 <= self.average < 1:
-            raise InputError(
-                f"lr={self.lr}, warmup={self.warmup}, average={self.average}: lr > 0, the others 0 to < 1."
-            )
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision={self.precision!r}: one of {', '.join(PRECISIONS)} is meant.")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, as a share of the highest.
-
-        >>> [round(Plan(steps=100).rate(step), 2) for step in (0, 4, 50, 99)]
-        [0.2, 1.0, 0.53, 0.01]
-        """
-        rising = max(1, round(self.warmup * self.steps))
-        if step < rising:
-            return (step + 1) / rising
-        done = (step + 1 - rising) / max(1, self.steps - rising)
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
-
-
-@dataclass(frozen=True)
-class Step:
-    """What `on_step` is told."""
-
-    step: int
-    """Steps done."""
-    steps: int
-    """Steps there will be."""
-    losses: Mapping[str, float]
-    """Means since the last time, by part; "loss" is their sum."""
-    lr: float
-    """The learning rate."""
-    samples_per_s: float
-    """How fast it goes, since the last time."""
-
-    def __str__(self) -> str:
-        parts = "  ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
-        return f"step {self.step}/{self.steps}  {parts}  {self.samples_per_s:.0f} samples/s"
-
-
-@dataclass
-class History:
-    """What happened."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    """One a look: step, loss, its parts, lr, samples_per_s."""
-    stopped: bool = False
-    """Whether it was stopped before its last step."""
-
-    def table(self) -> pd.DataFrame:
-        """One row a look, indexed by step."""
-        return pd.DataFrame(self.rows).set_index("step") if self.rows else pd.DataFrame({"loss": []})
-
-
 def fit(
     model: nn.Module,
     batches: Batches,
@@ -156,7 +62,8 @@ def fit(
     out: a folder for the checkpoint and the history; a run found there goes on, unless resume=False. story: what makes
     a run this one; the checkpoint of another is refused. groups: parameter groups with their own `lr`; None: all, at
     the plan's. on_step: called with a `Step` at every look. stop: a function, or an Event, that ends the run early;
-    what was learnt until then stays, and is written.
+    what was learnt until then stays, and is written. Of several processes the first one alone calls on_step, any may
+    stop all of them, and that they ask each other at looks.
     """
     from lightning.fabric import Fabric
 
@@ -171,7 +78,7 @@ def fit(
         precision=cast(Any, precision),
     )
     fabric.launch()
-    run = _Run(model, plan, fabric, groups, None if out is None else Path(out).expanduser(), story)
+    run = _Run(model, plan, fabric, groups, None if out is None else Folder(Path(out).expanduser(), story))
     # oneDNN keeps what it prepares for every new shape, gigabytes of it where each step has shapes of its own.
     steady = not getattr(model, "shapes_vary", False)
     with (
@@ -203,10 +110,9 @@ class _Run:
         plan: Plan,
         fabric: Any,
         groups: Iterable[Mapping[str, Any]] | None,
-        folder: Path | None,
-        story: str,
+        folder: Folder | None,
     ) -> None:
-        self.model, self.plan, self.fabric, self.folder, self.story = model, plan, fabric, folder, story
+        self.model, self.plan, self.fabric, self.folder = model, plan, fabric, folder
         chosen = parameter_groups(model, plan) if groups is None else [dict(group) for group in groups]
         self.highest = [float(group.get("lr", plan.lr)) for group in chosen]
         cuda = fabric.device.type == "cuda"
@@ -219,14 +125,14 @@ class _Run:
         self.average = (
             {name: value.detach().clone() for name, value in model.named_parameters()} if plan.average else None
         )
-        self._board: Any = None
+        self.logs: Logs | None = None
 
     def train(self, batches: Batches, on_step: Callable[[Step], object] | None, asked: Callable[[], bool]) -> None:
         plan, parts = self.plan, _Parts()
         self.model.train()
+        if self.done < plan.steps:
+            self._begin(batches)
         began, samples = time.perf_counter(), 0
-        if self.folder is not None and not self.done:
-            self.save()  # a folder that cannot be written to is known before the work, not after it
         feed = batches.run(self.done * plan.accumulate, plan.steps * plan.accumulate)
         while self.done < plan.steps:
             share = plan.rate(self.done)
@@ -237,7 +143,9 @@ class _Run:
                 batch = next(feed)
                 samples += len(batch)
                 with self.fabric.no_backward_sync(self.wrapped, enabled=part + 1 < plan.accumulate):
-                    losses = self.loss(batch)
+                    # Alone, Fabric sees to the precision of `forward` only, not of other methods.
+                    with self.fabric.autocast():
+                        losses = self.loss(batch)
                     self.fabric.backward(sum(losses.values()) / plan.accumulate)
                 parts.add(losses)
             self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=plan.clip, error_if_nonfinite=False)
@@ -246,13 +154,14 @@ class _Run:
             self.done += 1
             self._follow()
             last = self.done == plan.steps
-            halt = not last and asked()
+            halt = not last and self.alone and asked()
             if self.done % plan.log_every == 0 or last or halt or self.done == 1:
-                step = self._look(parts, share, samples / max(1e-9, time.perf_counter() - began))
-                if on_step is not None:
+                seconds = max(1e-9, time.perf_counter() - began)
+                step = self._look(parts, share, samples * self.fabric.world_size / seconds)
+                if on_step is not None and not self.fabric.global_rank:
                     on_step(step)
                 began, samples = time.perf_counter(), 0
-                halt = halt or (not last and asked())
+                halt = not last and (halt or self._any(asked()))
             if last or halt or self.done % plan.checkpoint_every == 0:
                 if parts.count:
                     self._look(parts, share, 0.0, keep=False)
@@ -264,7 +173,28 @@ class _Run:
             with torch.no_grad():
                 for name, value in self.model.named_parameters():
                     value.copy_(self.average[name])
+        if self.logs is not None:
+            self.logs.close()
         self.model.eval()
+
+    def _begin(self, batches: Batches) -> None:
+        """What can go wrong before the work had better not go wrong after it."""
+        if self.plan.logs is not None and not self.fabric.global_rank:
+            self.logs = Logs(self.plan.logs, self.done)
+        if not self.done:
+            self.save()
+        before = getattr(self.model, "before_steps", None)
+        if before is not None:
+            before(batches, self.plan.steps)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process trains this model."""
+        return int(self.fabric.world_size) == 1
+
+    def _any(self, here: bool) -> bool:
+        """Whether any of the processes says so."""
+        return here if self.alone else bool(self.fabric.all_reduce(torch.tensor(float(here)), reduce_op="sum") > 0)
 
     def _follow(self) -> None:
         after = getattr(self.model, "after_step", None)
@@ -279,55 +209,29 @@ class _Run:
 
     def _look(self, parts: _Parts, share: float, speed: float, *, keep: bool = True) -> Step:
         """The means of the losses since the last look; a loss that is no number ends the run here."""
-        means = parts.take()
+        means = parts.take(self.fabric)
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
-            raise TrainingError(
-                f"The loss is no longer a number (NaN or infinite) at step {self.done} of {self.plan.steps}: "
-                f"{', '.join(broken)}. {self._kept()}Try a lower lr than {self.plan.lr:g}, and look at the pixels for "
-                "values that are out of all proportion (ds.describe(corpus))."
-            )
+            raise self._broken("The loss is no longer a number (NaN or infinite)", f": {', '.join(broken)}")
         row = {"step": self.done, **means, "lr": self.plan.lr * share, "samples_per_s": speed}
         if keep:
             self.history.rows.append(row)
-            self._log(row)
+            if self.logs is not None:
+                self.logs.add(row)
         return Step(self.done, self.plan.steps, means, self.plan.lr * share, speed)
 
-    def _log(self, row: Mapping[str, float]) -> None:
-        if not self.plan.tensorboard or self.fabric.global_rank:
-            return
-        if self._board is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise InputError("tensorboard=True needs TensorBoard: pip install tensorboard") from error
-            self._board = SummaryWriter(str(self.folder or Path("runs")))
-        for name, value in row.items():
-            self._board.add_scalar(name, value, int(row["step"]))
-        self._board.flush()
-
-    def _kept(self) -> str:
-        if self.folder is None:
-            return "Nothing was written, as out= names no folder. "
-        return f"The last checkpoint in {self.folder} is whole: the run goes on from there. "
+    def _broken(self, what: str, where: str = "") -> TrainingError:
+        kept = "Nothing was written, as out= names no folder. " if self.folder is None else self.folder.kept()
+        return TrainingError(
+            f"{what} at step {self.done} of {self.plan.steps}{where}. {kept}Try a lower lr than {self.plan.lr:g}, and "
+            "look at the pixels for values that are out of all proportion (ds.describe(corpus))."
+        )
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one."""
-        path = None if self.folder is None else self.folder / CHECKPOINT
-        if path is None or not path.is_file():
+        held = None if self.folder is None else self.folder.read(self.fabric.device)
+        if held is None:
             return
-        try:
-            held = torch.load(path, map_location=self.fabric.device, weights_only=True)
-        except Exception as error:  # torch raises many kinds, some of them with a page of advice
-            reason = str(error).partition(". ")[0].splitlines()[0][:120]
-            raise SourceError(
-                f"{path} is no checkpoint, or a broken one ({reason}): move it away to begin anew."
-            ) from error
-        if held.get("format") != FORMAT or held["story"] != self.story:
-            raise InputError(
-                f"{self.folder} holds another run. What it was: {held.get('story')}. What is asked for: {self.story}. "
-                "Name another folder in out=, or pass resume=False to write over it."
-            )
         self.model.load_state_dict(held["model"])
         self.optimizer.load_state_dict(held["optimizer"])
         if self.average is not None:
@@ -336,29 +240,22 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint and the history, each whole or not at all."""
-        if self.folder is None or self.fabric.global_rank:
+        if self.folder is None:
             return
-        held = {
-            "format": FORMAT,
-            "story": self.story,
-            "done": self.done,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-            "rows": self.history.rows,
-        }
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.folder / CHECKPOINT) as temporary:
-                torch.save(held, temporary)
-            with atomic_path(self.folder / HISTORY) as temporary:
-                self.history.table().to_csv(temporary)
-        except (OSError, RuntimeError) as error:
-            kept = self._kept() if (self.folder / CHECKPOINT).is_file() else ""
-            raise TrainingError(
-                f"The checkpoint of step {self.done} could not be written into {self.folder}: {error}. {kept}Make "
-                "room, or name another folder in out=."
-            ) from error
+        # A loss may be a number where its slope is none; all processes have the same weights.
+        if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
+            raise self._broken("Weights are no longer numbers (NaN or infinite)")
+        if not self.fabric.global_rank:
+            held = {
+                "done": self.done,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average,
+                "rows": self.history.rows,
+            }
+            self.folder.write(held, self.history.table())
+        # No process reads what another has not written yet.
+        self.fabric.barrier()
 
 
 class _Parts:
@@ -373,8 +270,12 @@ class _Parts:
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         self.count += 1
 
-    def take(self) -> dict[str, float]:
-        means = {name: float(value) / max(1, self.count) for name, value in self.sums.items()}
+    def take(self, fabric: Any) -> dict[str, float]:
+        """The means since the last time, over all processes."""
+        found = torch.stack([value.float() for value in self.sums.values()]) / max(1, self.count)
+        if fabric.world_size > 1:
+            found = fabric.all_reduce(found, reduce_op="mean")
+        means = dict(zip(self.sums, found.tolist(), strict=True))
         self.sums, self.count = {}, 0
         return {"loss": sum(means.values()), **means}
 
@@ -410,3 +311,6 @@ def _device_list(device: torch.device) -> Any:
 def _mixed(seed: int, step: int, rank: int) -> int:
     """One number of three, so that neighbouring steps draw nothing alike."""
     return hash((seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+__all__ = ["CHECKPOINT", "HISTORY", "History", "Plan", "Step", "fit", "parameter_groups"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,12 +97,25 @@ def classes_of(
     *,
     background: Background = "ignore",
     least_share: float = 0.0,
+    least: int = 0,
 ) -> Classes:
     """The classes of one of a corpus's masks, as far as they occur in it.
 
     labels: the name that was given in build_corpus(labels={...}), or an array of the corpus. background: what no label
-    claims (0) is a class of its own, or teaches nothing. least_share: rarer classes are left out.
+    claims (0) is a class of its own, or teaches nothing. least_share, least: classes that have a smaller share of the
+    labelled ground, or that fewer samples hold, teach nothing, and a warning names them. Both are counted in up to a
+    thousand samples.
+
+    >>> import tempfile, deepsentinel as ds
+    >>> from deepsentinel.corpus.recipes import labelled
+    >>> recipe = labelled(ds.open_source("demo", size_px=256), n=4, size_px=32, start="2018-06-01", end="2018-06-20")
+    >>> corpus = ds.open_corpus(recipe.build(tempfile.mkdtemp() + "/corpus.zarr", progress=False).path)
+    >>> classes_of(corpus, "osm", least=5)
+    Traceback (most recent call last):
+    deepsentinel.errors.NothingFoundError: osm_class_map holds 0 classes to learn ...
     """
+    if isinstance(least, bool) or not isinstance(least, int | np.integer) or least < 0:
+        raise InputError(f"least={least!r}: in how many samples a class has to be, a whole number, is meant.")
     every = corpora_of(corpora)
     array, conflict = arrays_of(every[0], labels)
     if background not in ("ignore", "class"):
@@ -120,20 +133,30 @@ def classes_of(
     if background == "ignore":
         counts.pop(0, None)
     total = sum(counts.values())
-    kept = sorted(code for code, count in counts.items() if count > least_share * total)
+    common = {code for code, count in counts.items() if count > least_share * total}
+    inside = held_by(every, array, conflict) if least > 1 else {}
+    kept = sorted(code for code in common if least <= 1 or inside.get(code, 0) >= least)
     if len(kept) < 2:
         held = ", ".join(_name(legend, code) for code in sorted(counts)) or "nothing"
+        fewer = f" with least={least}, least_share={least_share:g}" if least > 1 or least_share else ""
         raise NothingFoundError(
             f"{array} holds {len(kept)} class{'' if len(kept) == 1 else 'es'} to learn ({held}) in "
-            f"{sum(each.sizes['sample'] for each in every)} samples, and two are needed to tell apart. "
+            f"{sum(each.sizes['sample'] for each in every)} samples{fewer}, and two are needed to tell apart. "
             + ('background="class" makes what is not labelled one.' if background == "ignore" else "Take more ground.")
         )
     if len(kept) >= IGNORE:
         raise InputError(f"{array} holds {len(kept)} classes; at most {IGNORE - 1} can be told apart.")
     every_code = legend.codes if legend is not None else tuple(sorted(counts))
     others = tuple(code for code in every_code if code not in kept)
-    if (rare := [code for code in counts if code not in kept]) and least_share:
-        warn(f"Left out as rarer than {least_share:g}: {', '.join(_name(legend, code) for code in sorted(rare))}.")
+    for lost, why in (
+        (set(counts) - common, f"their share of the labelled ground is at most {least_share:g}"),
+        (common - set(kept), f"fewer than {least} samples hold them"),
+    ):
+        if lost:
+            named = ", ".join(
+                _name(legend, code) + (f" ({inside.get(code, 0)})" if code in common else "") for code in sorted(lost)
+            )
+            warn(f"Classes of {array} that teach nothing, for {why}: {named}.")
     return Classes(
         array=array,
         codes=tuple(kept),
@@ -163,6 +186,26 @@ def arrays_of(corpus: xr.Dataset, labels: str) -> tuple[str, str | None]:
 def counted(corpora: Sequence[xr.Dataset], array: str, conflict: str | None = None) -> dict[int, int]:
     """How many pixels each value has, in up to a thousand samples spread over the corpora."""
     found: dict[int, int] = {}
+    for values, known in _looked_at(corpora, array, conflict):
+        for code, count in zip(*np.unique(values[known], return_counts=True), strict=True):
+            found[int(code)] = found.get(int(code), 0) + int(count)
+    return found
+
+
+def held_by(corpora: Sequence[xr.Dataset], array: str, conflict: str | None = None) -> dict[int, int]:
+    """How many samples hold each value, of up to a thousand spread over the corpora."""
+    found: dict[int, int] = {}
+    for values, known in _looked_at(corpora, array, conflict):
+        for sample, kept in zip(values, known, strict=True):
+            for code in np.unique(sample[kept]):
+                found[int(code)] = found.get(int(code), 0) + 1
+    return found
+
+
+def _looked_at(
+    corpora: Sequence[xr.Dataset], array: str, conflict: str | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Masks of each corpus, (samples, y, x), and where they are not contested."""
     each = max(1, LOOKED_AT // len(corpora))
     for corpus in corpora:
         if array not in corpus.data_vars:
@@ -176,11 +219,10 @@ def counted(corpora: Sequence[xr.Dataset], array: str, conflict: str | None = No
         values = chunks.read_many(array, chosen.tolist())
         if values.dtype.kind == "f":
             raise InputError(f"{array} holds numbers, not classes; task='regression' learns those.")
+        known = np.ones(values.shape, bool)
         if conflict is not None:
-            values = values[chunks.read_many(conflict, chosen.tolist()) < CONTRADICTED]
-        for code, count in zip(*np.unique(values, return_counts=True), strict=True):
-            found[int(code)] = found.get(int(code), 0) + int(count)
-    return found
+            known = chunks.read_many(conflict, chosen.tolist()) < CONTRADICTED
+        yield values, known
 
 
 def _name(legend: Legend | None, code: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import geopandas as gpd
 import numpy as np
@@ -11,22 +11,22 @@ import pandas as pd
 import shapely
 import torch
 from affine import Affine
-from torch import Tensor
+from odc.geo.geobox import GeoBox
 
 from deepsentinel.encoders.spec import EncoderSpec
 from deepsentinel.errors import InputError
 from deepsentinel.grids import crs_of
+from deepsentinel.progress import progress as shown
 
-from .batches import Batch
 from .detection import HALF, check_objects, detect_boxes
 from .matching_objects import overlaps
 from .pretraining import CROP_PX
+from .windows import batch_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from deepsentinel.embedding.inputs import Scene
-    from deepsentinel.embedding.model import Windows
 
     from .model import Model
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 NEAR_PX = 1.0
 # What is cut is the same as a whole object if so much of it lies within.
 SAME = 0.5
+# Windows at once where nobody says.
+BATCH = 16
 
 
 def objects_of(
@@ -42,9 +44,10 @@ def objects_of(
     *,
     sensors: str | None = None,
     least_score: float = 0.5,
+    overlap: float = 0.5,
     window_px: int | None = None,
     batch_size: int = 16,
-    mask_clouds: bool = True,
+    mask_clouds: bool | None = None,
     device: str | torch.device = "auto",
 ) -> gpd.GeoDataFrame:
     """The objects in a patch: one row each, the surest first, in the CRS of the patch.
@@ -59,11 +62,11 @@ def objects_of(
         What the model is shown; None: what it was trained with, and of sensors="any" all that is there.
     least_score
         How sure the model must be of an object.
-    window_px
-        The side of the windows that are looked at, each half over the next; None: as in training. An object wider than
-        half of one may be found in pieces.
+    overlap, window_px
+        Which share of its side a window has in common with the next, and the side of windows; None: as in training. An
+        object wider than what windows share may be found in pieces.
     batch_size, mask_clouds, device
-        Windows at once; whether what SCL calls cloud is hidden; where.
+        Windows at once; whether what SCL calls cloud is hidden (None: as the model has learnt); where.
 
     Returns
     -------
@@ -72,25 +75,110 @@ def objects_of(
         of its pixels.
     """
     from deepsentinel.embedding.inputs import Scene
-    from deepsentinel.embedding.model import pick_device
 
-    check_objects(model)
-    if isinstance(least_score, bool) or not 0 <= least_score <= 1:
-        raise InputError(f"least_score={least_score!r}: a number from 0 to 1 is meant.")
-    spec, mode = model.encoder.spec, model.sensors_for(sensors)
+    from .controls import clouds_of
+
+    mode, masked = model.sensors_for(sensors), clouds_of(model, mask_clouds) and "SCL" in patch.data_vars
     if sensors is None and model.question.sensors == "any":
-        mode = _all_there(patch, spec)
-    scene = Scene(patch, spec, sensors=mode, mask_clouds=mask_clouds and "SCL" in patch.data_vars)
-    chosen, home = pick_device(device), next(model.parameters()).device
-    model.to(chosen)
-    try:
-        found = _found(model, scene, mode, _sides(model, scene, window_px), least_score, batch_size, chosen)
-    finally:
-        model.to(home)
-    kept = once(found["boxes"], found["labels"], found["scores"], found["cut"])
-    if "masks" in found:
-        kept = kept[apart([found["masks"][place] for place in kept], scene.shape)]
-    return _table(model, scene, {name: [values[place] for place in kept] for name, values in found.items()})
+        mode = _all_there(patch, model.encoder.spec)
+    with Locator(
+        model,
+        least_score=least_score,
+        overlap=overlap,
+        window_px=window_px,
+        batch_size=batch_size,
+        device=device,
+    ) as locator:
+        return locator(Scene(patch, model.encoder.spec, sensors=mode, mask_clouds=masked), mode)
+
+
+class Locator:
+    """A model that looks for objects window by window; on leaving it is back where it was. See `objects_of`."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        least_score: float = 0.5,
+        overlap: float = 0.5,
+        window_px: int | None = None,
+        batch_size: int | str = "auto",
+        device: str | torch.device = "auto",
+    ) -> None:
+        from deepsentinel.embedding.model import pick_device
+
+        check_objects(model)
+        if isinstance(least_score, bool) or not 0 <= least_score <= 1:
+            raise InputError(f"least_score={least_score!r}: a number from 0 to 1 is meant.")
+        if isinstance(overlap, bool) or not 0 <= overlap <= 0.9:
+            raise InputError(f"overlap={overlap!r}: the share of a window, from 0 to 0.9.")
+        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+        if batch_size != "auto" and not (whole and int(batch_size) > 0):
+            raise InputError(f'batch_size={batch_size!r}: a whole number of windows from 1, or "auto".')
+        self.model, self.least_score, self.overlap = model, float(least_score), float(overlap)
+        self.window_px = _side(model, window_px)
+        self.device = pick_device(device)
+        self.batch_size = int(batch_size) if batch_size != "auto" else BATCH
+        self._home = next(model.parameters()).device
+
+    def __enter__(self) -> Self:
+        self.model.to(self.device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.model.to(self._home)
+
+    def __call__(self, scene: Scene, mode: str, *, progress: bool = False) -> gpd.GeoDataFrame:
+        """The objects of a scene, seen by some sensors."""
+        found = self._found(scene, mode, progress)
+        kept = once(found["boxes"], found["labels"], found["scores"], found["cut"])
+        if "masks" in found:
+            kept = kept[apart([found["masks"][place] for place in kept], scene.shape)]
+        some = {name: [values[place] for place in kept] for name, values in found.items()}
+        return table_of(self.model, scene.geobox, some)
+
+    def _found(self, scene: Scene, mode: str, progress: bool) -> dict[str, Any]:
+        """All that is found in any window, in pixels of the patch: boxes, labels, scores, what windows cut, masks."""
+        from deepsentinel.embedding.windows import Tiling
+
+        spec = self.model.encoder.spec
+        height, width = (-(-size // spec.patch_px) * spec.patch_px for size in scene.shape)
+        free = spec.any_size or spec.size_px is None
+        sides = (min(self.window_px, height), min(self.window_px, width)) if free else (self.window_px,) * 2
+        downs, acrosses = (
+            Tiling(side, max(1, round(side * (1 - self.overlap))), size).starts()
+            for side, size in zip(sides, scene.shape, strict=True)
+        )
+        columns = range(acrosses[0], acrosses[-1] + sides[1])
+        parts: dict[str, list[np.ndarray]] = {"boxes": [], "labels": [], "scores": [], "cut": []}
+        masks: list[tuple[int, int, np.ndarray]] = []
+        for down in shown(downs, total=len(downs), what="finding", unit="row") if progress else downs:
+            strip = scene.strip(range(down, down + sides[0]), columns, (height, width))
+            for start in range(0, len(acrosses), self.batch_size):
+                corners = [(down, across) for across in acrosses[start : start + self.batch_size]]
+                windows = scene.cut(strip, (down, columns.start), corners, sides)
+                usable = windows.usable()
+                if not usable.any():
+                    continue
+                batch = batch_of(windows, spec).to(self.device)
+                for corner, each, seen in zip(corners, detect_boxes(self.model, batch, mode), usable, strict=True):
+                    told = {name: value.numpy() for name, value in each.items()}
+                    sure = told["scores"] >= self.least_score
+                    sure[sure] = _seen(told["boxes"][sure], seen)
+                    told = {name: values[sure] for name, values in told.items()}
+                    some = _of_window(told, corner, sides, scene.shape)
+                    for name, values in parts.items():
+                        values.append(some[name])
+                    if "masks" in some:
+                        masks += [(*corner, mask > HALF) for mask in some["masks"]]
+        empty = {
+            "boxes": np.empty((0, 4)),
+            "labels": np.empty(0, "int64"),
+            "scores": np.empty(0),
+            "cut": np.empty(0, bool),
+        }
+        joined: dict[str, Any] = {name: np.concatenate([empty[name], *values]) for name, values in parts.items()}
+        return {**joined, "masks": masks} if self.model.task == "instances" else joined
 
 
 def _all_there(patch: Any, spec: EncoderSpec) -> str:
@@ -99,52 +187,28 @@ def _all_there(patch: Any, spec: EncoderSpec) -> str:
     return there[0] if len(there) == 1 else "both"
 
 
-def _sides(model: Model, scene: Scene, window_px: int | None) -> tuple[int, int]:
-    """Height and width of a window."""
+def _side(model: Model, window_px: int | None) -> int:
+    """The side of a window."""
     spec = model.encoder.spec
     if not spec.any_size and spec.size_px is not None:
-        return spec.size_px, spec.size_px
+        return spec.size_px
     side = int(model.story.get("crop_px", CROP_PX)) if window_px is None else window_px
     if side < 1 or side % spec.patch_px:
         raise InputError(f"window_px={side}: a multiple of the {spec.patch_px} px of the encoder's patch is meant.")
-    height, width = (min(side, -(-size // spec.patch_px) * spec.patch_px) for size in scene.shape)
-    return height, width
+    return side
 
 
-def _found(
-    model: Model,
-    scene: Scene,
-    mode: str,
-    sides: tuple[int, int],
-    least_score: float,
-    batch_size: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """All that is found in any window, in pixels of the patch: boxes, labels, scores, what windows cut, and masks."""
-    from deepsentinel.embedding.windows import Tiling
+def _seen(boxes: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Of which boxes at least half the pixels were seen: what is told of others is made up.
 
-    patch_px = model.encoder.spec.patch_px
-    downs, acrosses = (
-        Tiling(side, max(1, side // 2), size).starts() for side, size in zip(sides, scene.shape, strict=True)
-    )
-    height, width = (-(-size // patch_px) * patch_px for size in scene.shape)
-    columns = range(acrosses[0], acrosses[-1] + sides[1])
-    parts: dict[str, list[np.ndarray]] = {"boxes": [], "labels": [], "scores": [], "cut": []}
-    masks: list[tuple[int, int, np.ndarray]] = []
-    for down in downs:
-        strip = scene.strip(range(down, down + sides[0]), columns, (height, width))
-        for start in range(0, len(acrosses), batch_size):
-            corners = [(down, across) for across in acrosses[start : start + batch_size]]
-            batch = batch_of(scene.cut(strip, (down, columns.start), corners, sides), model.encoder.spec)
-            for corner, each in zip(corners, detect_boxes(model, batch.to(device), mode), strict=True):
-                some = _of_window({name: value.numpy() for name, value in each.items()}, corner, sides, scene.shape)
-                sure = some["scores"] >= least_score
-                for name, values in parts.items():
-                    values.append(some[name][sure])
-                if "masks" in some:
-                    masks += [(*corner, mask > HALF) for mask in some["masks"][sure]]
-    joined: dict[str, Any] = {name: np.concatenate(values) for name, values in parts.items()}
-    return {**joined, "masks": masks} if model.task == "instances" else joined
+    >>> usable = np.zeros((8, 8), bool)
+    >>> usable[:, :4] = True
+    >>> _seen(np.array([[0, 0, 6, 3], [3.2, 0, 8, 3]]), usable).tolist()
+    [True, False]
+    """
+    corners = np.c_[np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])].clip(0).astype(int)
+    parts = (usable[top:bottom, left:right] for left, top, right, bottom in corners)
+    return np.array([bool(part.size) and part.mean() >= HALF for part in parts], bool)
 
 
 def _of_window(
@@ -163,26 +227,6 @@ def _of_window(
     if "masks" in some:
         some["masks"] = some["masks"][:, : size[0] - row, : size[1] - column]
     return some
-
-
-def batch_of(windows: Windows, spec: EncoderSpec) -> Batch:
-    """Windows of a scene as training has them: only bands that are there, every number finite."""
-    given: dict[str, Any] = {}
-    for key, names in (("s1", spec.s1_bands), ("s2", spec.s2_bands)):
-        pixels = windows.tensors.get(key)
-        places = [] if pixels is None else [at for at, name in enumerate(names) if name not in windows.missing]
-        given[f"{key}_bands"] = tuple(names[at] for at in places)
-        given[key] = pixels[:, places].nan_to_num(0.0) if pixels is not None and places else None
-        given[f"{key}_mask"] = windows.tensors[f"{key}_mask"] if places else None
-    month: Tensor | None = windows.tensors.get("month")
-    return Batch(
-        **given,
-        month=None if month is None else month[:, 0],
-        latlon=windows.tensors.get("latlon"),
-        labels={},
-        sample=torch.arange(len(windows)),
-        generator=torch.Generator(),
-    )
 
 
 def once(boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, cut: np.ndarray) -> np.ndarray:
@@ -204,9 +248,11 @@ def once(boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, cut: np.ndar
         torch.from_numpy(boxes.astype("float64")), first, torch.from_numpy(labels.astype("int64")), SAME
     ).numpy()
     piece = np.zeros(len(keep), bool)
+    tree = shapely.STRtree(shapely.box(*boxes[keep].T))
     for place in np.flatnonzero(cut[keep]):
         mine = keep[place]
-        other = keep[(labels[keep] == labels[mine]) & (keep != mine) & ~piece]
+        near = tree.query(tree.geometries[place])
+        other = keep[near[(labels[keep[near]] == labels[mine]) & (near != place) & ~piece[near]]]
         within = overlaps(boxes[[mine]], boxes[other], of="found")[0]
         area = np.prod(boxes[other, 2:] - boxes[other, :2], axis=1)
         larger = area >= np.prod(boxes[mine, 2:] - boxes[mine, :2])
@@ -233,8 +279,9 @@ def apart(masks: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int]) 
     return np.array(kept, "int64")
 
 
-def _table(model: Model, scene: Scene, found: dict[str, Any]) -> gpd.GeoDataFrame:
-    a = scene.geobox.affine
+def table_of(model: Model, geobox: GeoBox, found: Mapping[str, Any]) -> gpd.GeoDataFrame:
+    """What was found in the pixels of a grid, on the ground."""
+    a = geobox.affine
     boxes = np.asarray(found["boxes"]).reshape(-1, 4)
     corners = a.c + a.a * boxes[:, [0, 2]], a.f + a.e * boxes[:, [3, 1]]
     outlines = shapely.box(corners[0][:, 0], corners[1][:, 0], corners[0][:, 1], corners[1][:, 1])
@@ -249,7 +296,7 @@ def _table(model: Model, scene: Scene, found: dict[str, Any]) -> gpd.GeoDataFram
         "name": pd.Series([classes.names[number] for number in numbers], dtype=object),
         "score": np.asarray(found["scores"], "float64"),
     }
-    return gpd.GeoDataFrame(columns, geometry=outlines, crs=crs_of(scene.geobox))
+    return gpd.GeoDataFrame(columns, geometry=outlines, crs=crs_of(geobox))
 
 
 def _border(found: tuple[int, int, np.ndarray], affine: Affine) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from deepsentinel.errors import InputError
 
-from .tallies import Groups, Tally, as_array, group_cells, ratio, same_shape
+from .tallies import Groups, Tally, as_array, group_cells, mean_of_known, ratio, same_shape
 
 # Boxes and outlines count as the same object from these overlaps on; scores are averaged over all of them.
 OVERLAPS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
 # Precision is read off at so many recalls, as COCO does, so that scores can be compared with others'.
 RECALLS = np.linspace(0, 1, 101)
 HALF = 0.5
+# Draws times objects that are reckoned with at a time.
+AT_ONCE = 5_000_000
 
 
 def overlaps(found: np.ndarray, truth: np.ndarray, *, of: str = "union") -> np.ndarray:
@@ -109,40 +111,115 @@ class Detections:
                     free[:, best] = -1
         return hits
 
+    def merge(self, other: Self) -> None:
+        """Add what was matched elsewhere."""
+        for mine, its in zip(self.kept, other.kept, strict=True):
+            mine += its
+        self.blocks |= other.blocks
+
+    def names(self) -> list[Hashable]:
+        """The blocks of ground, in the order in which draws weigh them."""
+        return sorted(self.blocks, key=lambda name: (str(type(name)), name))
+
     def average_precision(self, weight: Mapping[Hashable, float] | None = None) -> np.ndarray:
         """(thresholds, classes); NaN for a class that is nowhere. `weight` says how often each block counts."""
-        result = np.full((len(self.thresholds), self.classes), np.nan)
+        often = [1.0 if weight is None else weight[name] for name in self.names()]
+        return self.precision_of_draws(np.array([often]))[0]
+
+    def precision_of_draws(self, weights: np.ndarray) -> np.ndarray:
+        """(draws, thresholds, classes): average precision for each draw of blocks, which are in the order of `names`.
+
+        >>> objects = Detections(1)
+        >>> for block, score in enumerate((0.9, 0.8)):
+        ...     one = {"boxes": [[0, 0, 9, 9]], "labels": [0]}
+        ...     objects.update({**one, "scores": [score]}, one if block else {"boxes": [], "labels": []}, block)
+        >>> objects.precision_of_draws(np.array([[1, 1], [0, 1], [1, 0]]))[:, 0, 0].tolist()
+        [0.5, 1.0, nan]
+        """
+        weights = np.asarray(weights, "float64")
+        result = np.full((len(weights), len(self.thresholds), self.classes), np.nan)
+        at = {name: place for place, name in enumerate(self.names())}
         for k, kept in enumerate(self.kept):
-            often = np.array([1.0 if weight is None else weight[part[4]] for part in kept])
-            there = float(sum(w * part[3] for w, part in zip(often, kept, strict=True)))
-            if not there:
+            if not kept:
                 continue
+            place = np.array([at[part[4]] for part in kept])
+            there = weights @ np.bincount(place, [part[3] for part in kept], len(at))
             scores, hits, counted = (np.concatenate([part[i] for part in kept]) for i in range(3))
-            every = np.repeat(often, [len(part[0]) for part in kept])
             order = np.argsort(-scores, kind="stable")
-            hits, counted, every = hits[order], counted[order], every[order, None]
-            true, seen = (every * hits).cumsum(0), (every * counted).cumsum(0)
-            # What is found later but surer on the whole counts from the start: precision never rises again.
-            precision = np.maximum.accumulate(np.nan_to_num(ratio(true, seen))[::-1])[::-1]
+            block = np.repeat(place, [len(part[0]) for part in kept])[order]
             for t in range(len(self.thresholds)):
-                at = np.searchsorted(true[:, t] / there, RECALLS, side="left")
-                result[t, k] = np.append(precision[:, t], 0.0)[at].mean()
+                result[:, t, k] = _area(weights, there, block, hits[order, t], counted[order, t])
         return result
 
     def scores(self, weight: Mapping[Hashable, float] | None = None) -> dict[str, float]:
         """Mean average precision at an overlap of a half, and over all overlaps."""
         precision = self.average_precision(weight)
-        known = np.isfinite(precision[0])
-        if not known.any():
-            return {"map_50": float("nan"), "map": float("nan")}
-        half = precision[np.isclose(self.thresholds, HALF)][:, known]
-        return {"map_50": float(half.mean()) if half.size else float("nan"), "map": float(precision[:, known].mean())}
+        return dict(zip(("map_50", "map"), self.means(precision[None])[0].tolist(), strict=True))
 
     def score_of_draws(self, weights: np.ndarray) -> np.ndarray:
-        """(draws, 2): both scores for each draw of blocks, in the order of `sorted(blocks)`; for an interval."""
-        names = sorted(self.blocks, key=lambda name: (str(type(name)), name))
-        draws = (dict(zip(names, row, strict=True)) for row in np.asarray(weights, "float64"))
-        return np.array([list(self.scores(draw).values()) for draw in draws])
+        """(draws, 2): both scores for each draw of blocks, in the order of `names`; for an interval."""
+        return self.means(self.precision_of_draws(weights))
+
+    def means(self, precision: np.ndarray) -> np.ndarray:
+        """(..., thresholds, classes) -> (..., 2): at an overlap of a half, and over all; of the classes that are."""
+        half = np.flatnonzero(np.isclose(self.thresholds, HALF))
+        each = (
+            precision.mean(axis=-2),
+            precision[..., half[0], :] if len(half) else np.full_like(precision[..., 0, :], np.nan),
+        )
+        return np.stack([mean_of_known(each[1]), mean_of_known(each[0])], axis=-1)
+
+    def matched(self, least_score: float = HALF) -> np.ndarray:
+        """(blocks, classes, 3): hits, wrong finds and misses at the lowest overlap, of what is at least so sure.
+
+        >>> objects = Detections(1)
+        >>> one = {"boxes": [[0, 0, 9, 9]], "labels": [0]}
+        >>> objects.update({**one, "scores": [0.4]}, one)
+        >>> objects.matched().tolist(), objects.matched(0.3).tolist()
+        ([[[0.0, 0.0, 1.0]]], [[[1.0, 0.0, 0.0]]])
+        """
+        at = {name: place for place, name in enumerate(self.names())}
+        table = np.zeros((len(at), self.classes, 3))
+        for k, kept in enumerate(self.kept):
+            for scores, hits, counted, there, block in kept:
+                sure = scores >= least_score
+                # The surest first, so that what is less sure took nothing from what is surer.
+                right = int(hits[sure, 0].sum())
+                table[at[block], k] += right, int(counted[sure, 0].sum()) - right, there - right
+        return table
+
+
+def _area(
+    weights: np.ndarray, there: np.ndarray, block: np.ndarray, hits: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
+    """The area under precision by recall for each draw (draws, blocks); of what was found, the surest first.
+
+    Between two hits precision falls, so that it need be known at hits only: one product of matrices tells all draws.
+    """
+    from scipy.sparse import csr_array
+
+    right = np.flatnonzero(hits)
+    found = np.full(len(weights), np.nan)
+    if not len(right):
+        return np.where(there > 0, 0.0, found)
+    # What was found belongs to the next hit after it; behind the last it changes nothing.
+    upto = np.searchsorted(right, np.arange(right[-1] + 1))
+    shape = (len(right), weights.shape[1])
+    sums = [
+        csr_array((which[: len(upto)].astype("float64"), (upto, block[: len(upto)])), shape=shape)
+        for which in (hits, counted)
+    ]
+    step = max(1, AT_ONCE // len(right))
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]
+        true, seen = ((each @ part.T).T.cumsum(axis=1) for each in sums)
+        # What is found later but surer on the whole counts from the start: precision never rises again.
+        precision = np.maximum.accumulate(np.nan_to_num(ratio(true, seen))[:, ::-1], axis=1)[:, ::-1]
+        for draw in range(len(part)):
+            if there[start + draw] > 0:
+                at = np.searchsorted(true[draw] / there[start + draw], RECALLS, side="left")
+                found[start + draw] = np.append(precision[draw], 0.0)[at].mean()
+    return found
 
 
 class PanopticQuality(Tally):

@@ -18,11 +18,12 @@ from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError, SourceError
 from deepsentinel.files import write_bytes
 
-from .batches import Batch
+from .batches import Batch, Feed
 from .detection import ObjectHead, targets_of
 from .heads import LinearHead, pixel_head
 from .labels import BACKGROUND, IGNORE, Classes
 from .losses import segmentation_loss
+from .remembering import remember
 
 OBJECT_TASKS = ("detection", "instances")
 TASKS = ("segmentation", "classification", "fractions", "regression", *OBJECT_TASKS)
@@ -89,9 +90,20 @@ class Model(nn.Module):
     `model(batch)` is a list with one dict an image, see `deepsentinel.learn.detection.ObjectHead`.
     """
 
-    def __init__(self, encoder: Encoder, question: Question, *, frozen: bool = False, size: int = 32) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        question: Question,
+        *,
+        frozen: bool = False,
+        size: int = 32,
+        cache_features: bool | str = "auto",
+    ) -> None:
         super().__init__()
+        if cache_features not in (True, False, "auto"):
+            raise InputError(f'cache_features={cache_features!r}: True, False or "auto" is meant.')
         self.encoder, self.question, self.frozen, self.size = encoder, question, frozen, size
+        self.cache_features = cache_features
         self.head: nn.Module
         if question.task in ("segmentation", "regression"):
             how: dict[str, Any] = {"decoder": question.decoder, "size": size, "upscale": question.upscale}
@@ -172,6 +184,13 @@ class Model(nn.Module):
         off = F.smooth_l1_loss(said[:, 0], wanted.nan_to_num(0.0), reduction="none")
         return {"regression": (off * known).sum() / known.sum().clamp(min=1)}
 
+    def before_steps(self, batches: Any, steps: int) -> None:
+        """A frozen encoder may look at all samples once, before the first step, see `cache_features` of `finetune`."""
+        if isinstance(batches, Feed):
+            remember(self, batches, steps)
+        elif self.cache_features is True:
+            raise InputError("cache_features=True is for batches of a corpus.")
+
     def after_step(self, step: int, steps: int) -> None:
         """Nothing is to be done."""
 
@@ -192,8 +211,8 @@ class Model(nn.Module):
     def _check_numbers(self) -> None:
         if self.task in OBJECT_TASKS:
             raise InputError(
-                "This model finds objects, one by one: objects_of(model, patch) of deepsentinel.learn.locating gives "
-                "them on the ground, detect_boxes(model, batch) of deepsentinel.learn.detection in pixels."
+                "This model finds objects, one by one: ds.predict(model, patch) gives them on the ground, "
+                "detect_boxes(model, batch) of deepsentinel.learn.detection in pixels."
             )
 
     def _check_size(self, targets: Tensor, batch: Batch) -> None:

@@ -18,6 +18,7 @@ from deepsentinel.files import write_bytes
 from . import objectives
 from .batches import Feed, bands_of, corpora_of
 from .fit import Plan, Step, fit
+from .processes import own_device, rank_and_replicas, together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +110,8 @@ def pretrain(
     on_step, stop
         `on_step(step)` is called every few steps; `stop()` true, or a set `threading.Event`, ends the run early.
     options
-        Of the loop (`deepsentinel.learn.fit.Plan`: accumulate, warmup, weight_decay, precision, average, ...), and of
-        the objective (its class in `deepsentinel.learn.objectives`: seen, contrast, temperature, ...).
+        Of the loop (`deepsentinel.learn.fit.Plan`: accumulate, warmup, precision, average, logs, ...), and of the
+        objective (its class in `deepsentinel.learn.objectives`: seen, contrast, temperature, ...).
 
     >>> import tempfile, deepsentinel as ds
     >>> from deepsentinel.corpus.recipes import unlabelled
@@ -127,9 +128,10 @@ def pretrain(
     kind = objectives.find(objective)
     loop, own = split_options(options, kind)
     plan = Plan(steps=steps, lr=lr, seed=seed, **loop)
-    chosen = pick_device(device)
+    chosen = own_device(pick_device(device))
     start = started(encoder, seed=seed)
     triplets = triplet_distances(kind, near_m, far_m)
+    rank, replicas = rank_and_replicas()
     feed = Feed(
         corpora,
         batch_size=batch_size,
@@ -141,8 +143,8 @@ def pretrain(
         on_device=on_device,
         triplets=triplets,
         workers=workers,
-        rank=int(os.environ.get("RANK", "0")),
-        replicas=int(os.environ.get("WORLD_SIZE", "1")),
+        rank=rank,
+        replicas=replicas,
     )
     import torch
 
@@ -169,11 +171,12 @@ def pretrain(
     if out is not None and not feed.rank:
         folder = Path(out).expanduser()
         found.save(folder / ENCODER_FILE)
+    together()
     return found
 
 
 # What may change between the start of a run and its going on.
-NOT_TOLD = ("log_every", "checkpoint_every", "compile", "tensorboard")
+NOT_TOLD = ("log_every", "checkpoint_every", "compile", "logs")
 
 
 def split_options(options: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:

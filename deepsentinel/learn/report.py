@@ -7,19 +7,23 @@ with a second seed. Where one of these is missing, the report begins with saying
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from deepsentinel.errors import InputError, SourceError
-from deepsentinel.files import atomic_folder
+from deepsentinel.errors import InputError
 
 from .intervals import Interval
+from .mistakes import ERROR, Example
+from .report_words import as_text, few_as_text, few_shot_title, number, signed, words
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    from matplotlib.figure import Figure
 
 MODEL = "model"
 CONTROLS = ("image statistics", "random convolutions", "frozen random", "from scratch")
@@ -44,24 +48,8 @@ BY_CLASS = {
     "map_50": "average_precision_50", "map": "average_precision",
 }  # fmt: skip
 LOWER_IS_BETTER = {"rmse", "mae", "log_loss", "calibration_error"}
-WORDS = {
-    "mean_iou": "mean IoU", "iou": "IoU", "macro_f1": "macro F1", "micro_f1": "micro F1", "f1": "F1",
-    "balanced_accuracy": "balanced accuracy", "map": "mAP@[.5:.95]", "map_50": "mAP@0.5",
-    "average_precision": "average precision", "average_precision_50": "average precision at 0.5", "mean_pq": "mean PQ",
-    "pq": "PQ", "sq": "SQ", "rq": "RQ", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "log_loss": "weighted log loss",
-    "calibration_error": "calibration error",
-}  # fmt: skip
-FORMAT = 1
-FILES = ("report.json", "scores.csv", "confusion.csv")
-
-
-def words(metric: str) -> str:
-    """What a score is called in a sentence.
-
-    >>> words("mean_iou"), words("my_own_score")
-    ('mean IoU', 'my own score')
-    """
-    return WORDS.get(metric, metric.replace("_", " "))
+# Columns of a table of few_shot that a report cannot do without.
+FEW_SHOT = ("what", "probe", "shots", "mean", "low", "high", "classes", "n")
 
 
 def score_rows(
@@ -120,6 +108,12 @@ class Report:
     """What should be known before the scores are believed."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What was evaluated on what: the encoder, the test set, the side of the blocks."""
+    places: gpd.GeoDataFrame | None = None
+    """A point for each sample of the test with the model's `score` there, see `deepsentinel.learn.mistakes`."""
+    worst: tuple[Example, ...] = ()
+    """The worst samples: their pixels, the truth and what the model said."""
+    few_shot: pd.DataFrame | None = None
+    """What `ds.few_shot` found of classes that were never seen."""
 
     def __post_init__(self) -> None:
         if lost := [name for name in COLUMNS if name not in self.rows.columns]:
@@ -144,6 +138,18 @@ class Report:
             raise InputError("Two classes have the same name.")
         object.__setattr__(self, "rows", rows)
         object.__setattr__(self, "classes", tuple(self.classes))
+
+    def with_few_shot(self, table: pd.DataFrame) -> Report:
+        """The same report with a table of `ds.few_shot`: how well classes are known that the model never saw.
+
+        ```python
+        train, val, test, new = ds.split(corpus, new_classes=0.2, labels="corine")
+        report = report.with_few_shot(ds.few_shot(model, new))
+        ```
+        """
+        if lost := [name for name in FEW_SHOT if name not in getattr(table, "columns", ())]:
+            raise InputError(f"A table of ds.few_shot has the columns {', '.join(FEW_SHOT)}; this lacks {lost[0]}.")
+        return replace(self, few_shot=table)
 
     # -- tables --------------------------------------------------------------------------------------------------------
 
@@ -243,13 +249,13 @@ class Report:
         of_all = main[main["cloud"] == ALL]
         found = {}
         for sensors in self.measured:
-            found[SENSORS[sensors]] = _told(self.scores(self.headline, sensors=sensors).reset_index())
+            found[SENSORS[sensors]] = as_text(self.scores(self.headline, sensors=sensors).reset_index())
         clouds = main[(main["what"] == MODEL) & (main["metric"] == self.headline) & (main["cloud"] != ALL)]
         if len(clouds):
-            found["the model by cloud"] = _told(clouds, ["sensors", "cloud"])
+            found["the model by cloud"] = as_text(clouds, ["sensors", "cloud"])
         others = of_all[(of_all["what"] == MODEL) & (of_all["metric"] != self.headline)]
         if len(others):
-            found["other scores of the model"] = _told(
+            found["other scores of the model"] = as_text(
                 others.assign(score=others["metric"].map(words)), ["sensors", "score"]
             )
         each = table[(table["what"] == MODEL) & (table["class"] != "") & (table["cloud"] == ALL)]
@@ -257,16 +263,37 @@ class Report:
             (each["metric"] == BY_CLASS.get(self.headline, self.headline)) & each["sensors"].isin(self.measured[:1])
         ]
         if len(each):
-            found[f"{words(str(each['metric'].iloc[0]))} by class"] = _told(each, ["class"])
+            found[f"{words(str(each['metric'].iloc[0]))} by class"] = as_text(each, ["class"])
+        if self.few_shot is not None:
+            found[few_shot_title(self.few_shot)] = few_as_text(self.few_shot)
+        return found
+
+    def _hints(self) -> list[str]:
+        """Where to read on: sample by sample, and classes never seen."""
+        found = []
+        if self.places is not None and len(judged := self.places.dropna(subset="score")):
+            larger = self.places.attrs["score"] == ERROR
+            at = judged["score"].idxmax() if larger else judged["score"].idxmin()
+            found.append(
+                f"sample by sample, {self.places.attrs['words']}: {number(float(judged['score'].median()))} in the "
+                f"middle, {number(float(judged['score'][at]))} in the worst (number {judged['sample'][at]}); "
+                f"report.places and ds.show(report, panels={self.pages[-1]!r}) tell where"
+            )
+        if self.few_shot is None and self.classes:
+            found.append(
+                "classes that it never saw: report.with_few_shot(ds.few_shot(model, new)), where new is the last part "
+                "of ds.split(corpus, new_classes=0.2)"
+            )
         return found
 
     def __repr__(self) -> str:
         lines = [line for line in (self._warning(), self._title()) if line]
         lines += [f"{name}: {value}" for name, value in self.about.items()]
         if gained := self.gain():
-            lines.append(f"{_signed(gained[0])} than the best control ({gained[1]})")
+            lines.append(f"{signed(gained[0])} than the best control ({gained[1]})")
         for title, shown in self._shown().items():
             lines += ["", title, shown.to_string(index=False)]
+        lines += ["", *self._hints()] if self._hints() else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
@@ -279,34 +306,40 @@ class Report:
         parts += [f"<br>{escape(str(name))}: {escape(str(value))}" for name, value in self.about.items()]
         shown = self._shown()
         if gained := self.gain():
-            parts.append(f"<br>{escape(_signed(gained[0]))} than the best control ({escape(gained[1])})")
+            parts.append(f"<br>{escape(signed(gained[0]))} than the best control ({escape(gained[1])})")
         for title, table in shown.items():
             parts.append(f"<p><i>{escape(title)}</i></p>{table.to_html(index=False, border=0)}")
-        return "".join(parts) + "".join(f"<br>note: {escape(note)}" for note in self.notes)
+        told = [*self._hints(), *(f"note: {note}" for note in self.notes)]
+        return "".join(parts) + "".join(f"<br>{escape(each)}" for each in told)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> Path:
-        """Write report.json, scores.csv and confusion.csv into a folder, all of them or none; returns the folder."""
-        target = Path(folder)
-        if target.exists() and not target.is_dir():
-            raise InputError(f"{target} is a file; a report is saved into a folder.")
-        if target.is_dir() and (others := {path.name for path in target.iterdir()} - set(FILES)):
-            raise InputError(f"{target} holds other files ({sorted(others)[0]}); give a report a folder of its own.")
-        told = {"format": FORMAT, "task": self.task, "classes": list(self.classes), "notes": list(self.notes)}
-        told["about"] = dict(self.about)
-        if self.reliability is not None:
-            told["reliability"] = {
-                str(name): [None if np.isnan(value) else float(value) for value in values]
-                for name, values in self.reliability.items()
-            }
-        text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
-        with atomic_folder(target, replace=True) as temporary:
-            (temporary / "report.json").write_text(text + "\n", encoding="utf-8")
-            self.rows.to_csv(temporary / "scores.csv", index=False)
-            if self.confusion is not None:
-                self.confusion.to_csv(temporary / "confusion.csv", index_label="truth")
-        return target
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Each page of the report drawn: "report", and "places" and "worst" where they were kept.
+
+        The same as `ds.show(report, panels="worst")`.
+        """
+        from deepsentinel import show
+
+        return {name: show(self, panels=name) for name in self.pages}
+
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """What there is to be drawn."""
+        judged = self.places is not None and bool(self.places["score"].notna().any())
+        return ("report", *(("places",) if judged else ()), *(("worst",) if self.worst else ()))
+
+    def save(self, folder: str | Path, *, figures: bool = True) -> Path:
+        """Write everything into a folder, all of it or nothing; returns the folder.
+
+        report.json, scores.csv and confusion.csv hold the numbers, few_shot.csv those of classes never seen,
+        places.geojson the score of each sample where it lies, worst.npz the worst of them; and with `figures` a PNG of
+        each page.
+        """
+        from .report_files import save_report
+
+        return save_report(self, Path(folder), figures=figures)
 
 
 def load_report(folder: str | Path) -> Report:
@@ -315,37 +348,13 @@ def load_report(folder: str | Path) -> Report:
     >>> import tempfile
     >>> row = {"what": "model", "sensors": "s1", "cloud": "all", "seed": 0, "metric": "rmse", "class": "",
     ...        "value": 1.5, "low": 1.0, "high": np.nan, "n": 9}
-    >>> saved = Report("regression", (), pd.DataFrame([row])).save(tempfile.mkdtemp())
+    >>> saved = Report("regression", (), pd.DataFrame([row])).save(tempfile.mkdtemp(), figures=False)
     >>> load_report(saved).rows["value"].tolist()
     [1.5]
     """
-    source = Path(folder)
-    # Classes may be called "NA" or nothing at all, which are names here and not gaps.
-    as_text: dict[str, Any] = {"keep_default_na": False, "dtype": "str", "encoding": "utf-8"}
-    try:
-        told = json.loads((source / "report.json").read_text(encoding="utf-8"))
-        if told["format"] != FORMAT:
-            raise SourceError(f"{source} is a report of format {told['format']}, and this version reads {FORMAT}.")
-        rows = pd.read_csv(source / "scores.csv", **as_text)
-        # Read as text and turned into numbers here, for not every pandas gives back the very number that was written.
-        rows = rows.replace({name: {"": "nan"} for name in ("value", "low", "high")}).astype(COLUMNS)
-        confusion = None
-        if (source / "confusion.csv").exists():
-            confusion = pd.read_csv(source / "confusion.csv", **as_text).set_index("truth").astype("int64")
-        curve = told.get("reliability")
-        return Report(
-            told["task"],
-            tuple(told["classes"]),
-            rows,
-            confusion,
-            None if curve is None else pd.DataFrame(curve, dtype="float64"),
-            tuple(told["notes"]),
-            told["about"],
-        )
-    except SourceError:
-        raise
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise SourceError(f"{source} cannot be read as a report: {error}. Save it again with report.save.") from error
+    from .report_files import read_report
+
+    return read_report(Path(folder))
 
 
 def _where(lost: list[tuple[str, str]], settings: list[tuple[str, str]]) -> str:
@@ -359,34 +368,3 @@ def _where(lost: list[tuple[str, str]], settings: list[tuple[str, str]]) -> str:
         some = " and ".join("all of it" if cloud == ALL else f"{cloud} cloud" for cloud in clouds)
         named.append(SENSORS[sensors] + ("" if every else f" under {some}"))
     return f" ({', '.join(named)})"
-
-
-def _told(table: pd.DataFrame, names: Sequence[str] = ("what",)) -> pd.DataFrame:
-    """Numbers as text: the mean, its interval, and how far seeds are apart."""
-    shown = table[list(names)].reset_index(drop=True)
-    shown["mean"] = [number(value) for value in table["mean"]]
-    shown["interval"] = [
-        "none" if np.isnan(low) or np.isnan(high) else f"{number(low)} to {number(high)}"
-        for low, high in zip(table["low"], table["high"], strict=True)
-    ]
-    shown["seeds"] = table["seeds"].to_numpy()
-    shown["spread"] = [
-        "one seed" if seeds < 2 else number(value) for seeds, value in zip(table["seeds"], table["spread"], strict=True)
-    ]
-    shown["n"] = [f"{count:,}" for count in table["n"]]
-    return shown
-
-
-def number(value: float) -> str:
-    """A score with the digits that mean something.
-
-    >>> number(0.51234), number(1234.5), number(float("nan"))
-    ('0.512', '1,234', 'none')
-    """
-    if np.isnan(value):
-        return "none"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _signed(gain: float) -> str:
-    return f"{number(abs(gain))} {'better' if gain >= 0 else 'WORSE'}"

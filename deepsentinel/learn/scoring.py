@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from deepsentinel.errors import InputError
-
 from .intervals import Interval, blocked_interval, drawn_interval, summed
 from .labels import IGNORE
 from .metrics import BY_CLASS, OVERALL, REGRESSION, Confusion, MultiLabel, Regression, label_f1, label_micro_f1
@@ -19,6 +17,8 @@ from .probabilities import Calibration, LogLoss, expected_calibration_error, log
 from .tallies import Groups, Tally, as_array, mean_of_known, ratio
 
 Score = Callable[[np.ndarray], np.ndarray]
+Drawn = tuple[Score, int]
+"""What tells a score from how often each block counts, (draws, blocks), and how many blocks there are."""
 # Samples times draws that are sorted at a time.
 AT_ONCE = 2_000_000
 
@@ -30,9 +30,11 @@ class Scorer(ABC):
     """How often each class was taken for which, where an answer is one class."""
     calibration: Calibration | None = None
     """How sure the answers were, and how often right."""
+    remarks: tuple[str, ...] = ()
+    """What should be known to read the scores."""
 
     @abstractmethod
-    def update(self, said: Tensor, truth: Tensor, groups: Groups) -> None:
+    def update(self, said: Any, truth: Any, groups: Groups) -> None:
         """Add what was said and what is true."""
 
     @abstractmethod
@@ -49,8 +51,8 @@ class Scorer(ABC):
 
     @property
     @abstractmethod
-    def main(self) -> tuple[Tally, Score]:
-        """What the score that a report is told by follows from."""
+    def drawn(self) -> Drawn:
+        """What tells the score that a report is told by, of blocks of ground that are drawn."""
 
     @property
     def absent(self) -> list[int]:
@@ -60,14 +62,16 @@ class Scorer(ABC):
 
 def scorer_of(question: Question) -> Scorer:
     """What counts for a question."""
+    from .scoring_objects import Objects
+
     kinds: Mapping[str, Callable[[Question], Scorer]] = {
         "segmentation": Pixels,
         "classification": Labels,
         "fractions": Numbers,
         "regression": Numbers,
+        "detection": Objects,
+        "instances": Objects,
     }
-    if question.task not in kinds:
-        raise InputError(f"task={question.task!r} cannot be evaluated; {', '.join(kinds)} can.")
     return kinds[question.task](question)
 
 
@@ -108,9 +112,9 @@ class Pixels(Scorer):
         return {name: _blocked(self._table, score, {}) for name, score in BY_CLASS.items()}
 
     @property
-    def main(self) -> tuple[Tally, Score]:
+    def drawn(self) -> Drawn:
         """Of the mean IoU."""
-        return self._table, OVERALL["mean_iou"]
+        return of_tally(self._table, OVERALL["mean_iou"])
 
     @property
     def absent(self) -> list[int]:
@@ -143,7 +147,7 @@ class Labels(Scorer):
     def overall(self, **where: Any) -> dict[str, Interval]:
         """F1, accuracy, the mean of the average precisions."""
         found = {
-            "macro_f1": _blocked(*self.main, where),
+            "macro_f1": _blocked(self.table, _macro_f1, where),
             "micro_f1": _blocked(self.table, label_micro_f1, where),
             "accuracy": _blocked(self.table, _share_right, where),
             "mean_average_precision": self._precision(lambda each: mean_of_known(each), where),
@@ -163,9 +167,9 @@ class Labels(Scorer):
         }
 
     @property
-    def main(self) -> tuple[Tally, Score]:
+    def drawn(self) -> Drawn:
         """Of the macro F1."""
-        return self.table, lambda sums: mean_of_known(label_f1(sums))
+        return of_tally(self.table, _macro_f1)
 
     @property
     def absent(self) -> list[int]:
@@ -216,9 +220,9 @@ class Numbers(Scorer):
         return {name: _blocked(self.table, score, {}) for name, score in REGRESSION.items()} if self.shares else {}
 
     @property
-    def main(self) -> tuple[Tally, Score]:
+    def drawn(self) -> Drawn:
         """Of the RMSE."""
-        return self.table, _together("rmse")
+        return of_tally(self.table, _together("rmse"))
 
 
 def ahead(these: Sequence[Scorer], those: Sequence[Scorer]) -> Interval:
@@ -226,15 +230,32 @@ def ahead(these: Sequence[Scorer], those: Sequence[Scorer]) -> Interval:
 
     Ground that is hard is hard for both, so that this is much surer than the two intervals side by side.
     """
-    parts = [
-        [(score, tally.by("block")[1]) for tally, score in (each.main for each in runs)] for runs in (these, those)
-    ]
+    parts = [[each.drawn for each in runs] for runs in (these, those)]
 
     def apart(weight: np.ndarray) -> np.ndarray:
-        one, other = (np.mean([score(summed(weight, tables)) for score, tables in runs], axis=0) for runs in parts)
+        one, other = (np.mean([score(weight) for score, _ in runs], axis=0) for runs in parts)
         return np.asarray(one - other)
 
-    return drawn_interval(apart, len(parts[0][0][1]))
+    return drawn_interval(apart, parts[0][0][1])
+
+
+def of_tally(tally: Tally, score: Score) -> Drawn:
+    """A score of sums, from how often each block counts."""
+    return of_tables(tally.by("block")[1], score)
+
+
+def of_tables(tables: np.ndarray, score: Score) -> Drawn:
+    """The same of tables that are there already, one a block.
+
+    >>> score, blocks = of_tables(np.array([[1, 2], [3, 4]]), lambda sums: sums[..., 0] / sums[..., 1])
+    >>> score(np.array([[1, 0], [1, 1]])).round(3).tolist(), blocks
+    ([0.5, 0.667], 2)
+    """
+    return lambda weight: score(summed(weight, tables)), len(tables)
+
+
+def _macro_f1(table: np.ndarray) -> np.ndarray:
+    return mean_of_known(label_f1(table))
 
 
 def _together(name: str) -> Score:

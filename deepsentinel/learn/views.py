@@ -20,7 +20,7 @@ SINGLE_SHARE = 0.25
 
 def jittered(batch: Batch) -> Batch:
     """Each band a little brighter or darker, the same all over a sample."""
-    found = batch
+    found = replace(batch, tokens=None)
     if batch.s2 is not None:
         gain = 1 + S2_GAIN * _normal(batch, batch.s2.shape[1])
         found = replace(found, s2=batch.s2 * gain)
@@ -41,7 +41,8 @@ def another(batch: Batch) -> Batch:
 
     return replace(
         batch,
-        s1=turned(batch.s1), s2=turned(batch.s2), s1_mask=turned(batch.s1_mask), s2_mask=turned(batch.s2_mask)
+        s1=turned(batch.s1), s2=turned(batch.s2), s1_mask=turned(batch.s1_mask), s2_mask=turned(batch.s2_mask),
+        tokens=None,
     )  # fmt: skip
 
 

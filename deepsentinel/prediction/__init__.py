@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from deepsentinel.embedding.inputs import Scene
     from deepsentinel.learn.model import Model
 
-    from .layout import Layout
-    from .results import Results
+    from .maps import Maps
+    from .objects import Tables
 
 __all__ = ["optical", "predict"]
 
@@ -34,13 +34,14 @@ def predict(
     out: str | os.PathLike[str] | None = None,
     device: str | torch.device = "auto",
     batch_size: int | Literal["auto"] = "auto",
-    mask_clouds: bool = True,
+    mask_clouds: bool | None = None,
     uncertainty: Literal["entropy", "margin"] = "entropy",
     probabilities: bool = False,
+    least_score: float = 0.5,
     row: Any = None,
     progress: bool = True,
-) -> xr.Dataset:
-    """A map of what a model tells of a patch, of every sample of a corpus, or of a whole area of a source.
+) -> Any:
+    """A map, or a table of objects, of what a model tells of a patch, of all samples of a corpus, or of a whole area.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def predict(
         A patch, also one that lies on disk; a corpus; or a source, of which the area is read.
     aoi, start, end, resolution
         Of a source: the area, the dates between which its best pair is looked for (of models of one sensor its best
-        scene), and the size of a pixel.
+        scene), and the size of a pixel. What lies outside of an area that is no rectangle is seen, but not told.
     row
         Of a source: the pair or scene to be read, a row of `ds.pair` or `ds.select`, instead of the best one.
     sensors
@@ -60,17 +61,21 @@ def predict(
         map. They are as large as the crops in training if None.
     out
         "map.tif" takes a map of any size while memory stays what it is (the classes with their colours in this file,
-        `map_uncertainty.tif` beside it), and so does "map.zarr"; what is returned is read from there.
+        `map_uncertainty.tif` beside it), and so does "map.zarr"; what is returned is read from there. Objects go to a
+        .gpkg, .geojson or .parquet.
     mask_clouds
-        Clouds and their shadows, where the patch has SCL, count as not seen. Radar sees through them.
+        Whether clouds and their shadows, where the patch has SCL, count as not seen; None: as the model has learnt.
+        Radar sees through them.
     uncertainty
         "entropy" of the probabilities over its largest value, or "margin": 1 minus the distance of the two best.
     probabilities
         Whether the probability of each class is kept too.
+    least_score
+        Of objects: how sure the model must be of one.
 
     Returns
     -------
-    Dataset
+    Dataset, or GeoDataFrame of objects
         Of segmentation `class_map` in the codes of the model's legend, 0 where nothing was seen, and `uncertainty`, 0
         (sure) to 1; of regression `value`. Classification and fractions speak of whole windows: their map has cells as
         large as the step between windows, with `probability` or `class_fraction` of each class. Where a model calls
@@ -78,10 +83,15 @@ def predict(
         upscale= gives a grid that is finer by that. Of a corpus the layers have a dimension `sample`, and
         `ds.patch_of(result, i)` places one of them on its ground.
 
+        Of detection and instances a table: `ground_truth` (the code), `name`, `score`, and the box of each object or
+        the border of its pixels, in the CRS of the pixels. Of a corpus it has a column `sample`, and is in degrees
+        where samples lie in several projections.
+
     ```python
     head = ds.finetune(train, "fusion-nano", "segmentation", labels="corine")
     ds.show(ds.predict(head, patch))
     ds.predict(head, src, src.area, start="2018-06-01", end="2018-06-30", out="map.tif")
+    fields = ds.predict(finder, patch, out="fields.gpkg")
     ```
 
     >>> import numpy as np
@@ -99,33 +109,25 @@ def predict(
     """
     import xarray as xr
 
-    from .layout import layout
-    from .results import Results
+    from deepsentinel.learn.controls import clouds_of
 
     _check_model(model)
     sensors = sensors.lower() if isinstance(sensors, str) else sensors  # type: ignore[assignment]
     _check_sensors(model, sensors)
-    results = Results(model, uncertainty, probabilities)
-    spec = model.encoder.spec
-    plan = layout(
-        spec,
-        trained_px=model.story.get("crop_px"),
-        window_px=window_px,
-        overlap=overlap,
-        finer=model.question.upscale,
-        whole=results.whole,
-    )
-    how: dict[str, Any] = {"device": device, "batch_size": batch_size}
+    hidden = clouds_of(model, mask_clouds)
+    how: dict[str, Any] = {"window_px": window_px, "overlap": overlap, "device": device, "batch_size": batch_size}
+    making = _making(model, how, uncertainty, probabilities, least_score, progress)
     if hasattr(data, "search") and hasattr(data, "read"):
         from .areas import AreaScene, best_row, grid_for
+        from .border import border_of
 
-        grid = grid_for(aoi, resolution, streamed=out is not None)
+        grid = grid_for(aoi, resolution, streamed=making.streams or out is not None)
         chosen = best_row(data, aoi, start, end, _modes(model, sensors)) if row is None else row
         seen = _mode_of_row(chosen)
         mode = sensors or (seen if model.question.sensors == "any" else model.sensors_for(None))
-        scene: Scene = AreaScene(data, chosen, grid, spec, sensors=mode, mask_clouds=mask_clouds)
+        scene: Scene = AreaScene(data, chosen, grid, model.encoder.spec, sensors=mode, mask_clouds=hidden)
         _check_seen(scene, model, mode)
-        return _map(scene, results, plan, mode, how, out, progress)
+        return making.of_scene(scene, mode, out, border_of(aoi, grid))
     for name, value in (("aoi", aoi), ("start", start), ("end", end), ("row", row)):
         if value is not None:
             raise InputError(f"{name}= is for a source, from which pixels are read; these pixels are given already.")
@@ -134,47 +136,30 @@ def predict(
             f"data is a {type(data).__name__}; a patch, a corpus of ds.open_corpus, or a source with an area is meant."
         )
     if "sample" in data.dims:
-        from .corpora import map_corpus
 
         def of_sample(patch: xr.Dataset) -> tuple[Scene, str]:
-            return _scene(patch, model, sensors, mask_clouds)
+            return _scene(patch, model, sensors, hidden)
 
-        return map_corpus(data, of_sample, results, plan, how, out, progress)
-    scene, mode = _scene(data, model, sensors, mask_clouds)
-    return _map(scene, results, plan, mode, how, out, progress)
+        return making.of_corpus(data, of_sample, out)
+    scene, mode = _scene(data, model, sensors, hidden)
+    return making.of_scene(scene, mode, out)
 
 
-def _map(
-    scene: Scene,
-    results: Results,
-    plan: Layout,
-    mode: str,
-    how: dict[str, Any],
-    out: str | os.PathLike[str] | None,
-    progress: bool,
-) -> xr.Dataset:
-    """The map of one piece of ground, in memory or on disk."""
-    from .running import Runner, blocks
-    from .sinks import Memory, check_target, file_sink, open_files
-    from .stories import task_of, times_of, told_of
+def _making(
+    model: Model, how: dict[str, Any], uncertainty: Any, probabilities: bool, least_score: float, progress: bool
+) -> Maps | Tables:
+    """What makes the answers of a model into maps, or into a table."""
+    if model.task not in ("detection", "instances"):
+        from .maps import Maps
 
-    target = None if out is None else check_target(out, results.layers, scene.data)
-    geobox = plan.geobox(scene)
-    coords = {**results.coords(), **times_of(scene)}
+        if least_score != 0.5:
+            raise InputError(f"least_score= is for objects; this model was trained for {model.task}.")
+        return Maps(model, how, uncertainty, probabilities, progress)
+    from .objects import Tables
 
-    def told() -> dict[str, Any]:
-        return told_of(scene, results, plan, mode)
-
-    with Runner(task_of(results, mode), plan, **how) as runner:
-        if target is not None:
-            with file_sink(target, results.layers, geobox, coords, told) as sink:
-                for row, column, values in blocks(scene, runner, chunk=sink.chunk, progress=progress):
-                    sink.write(row, column, results.of(values))
-            return open_files(target, results.layers, geobox, coords, told())
-        memory = Memory(results.layers, plan.shape(scene), results.numbers)
-        for row, column, values in blocks(scene, runner, progress=progress):
-            memory.write(row, column, results.of(values))
-    return memory.dataset(geobox, coords, scene.data).assign_attrs(told())
+    if probabilities or uncertainty != "entropy":
+        raise InputError("probabilities= and uncertainty= are for maps; of objects each has a score.")
+    return Tables(model, how, least_score, progress)
 
 
 def _scene(data: xr.Dataset, model: Model, sensors: str | None, mask_clouds: bool) -> tuple[Scene, str]:

@@ -98,7 +98,7 @@ def _maps(
         nonlocal gone
         for at in shown(numbers, total=count, what="predicting", unit="sample") if progress else numbers:
             try:
-                scene, mode = of_sample(_patch(corpus, at))
+                scene, mode = of_sample(patch_at(corpus, at))
             except NothingFoundError:
                 gone += 1
                 continue
@@ -119,7 +119,8 @@ def _maps(
         )
 
 
-def _patch(corpus: xr.Dataset, at: int) -> xr.Dataset:
+def patch_at(corpus: xr.Dataset, at: int) -> xr.Dataset:
+    """The pixels of a sample, by its position."""
     if not any(str(dim).endswith("_band") for dim in corpus.dims):
         return corpus.isel(sample=at)
     from deepsentinel.corpus.patches import patch_of

@@ -82,11 +82,8 @@ class Results:
         return self.model.task in ("classification", "fractions")
 
     def legend(self) -> Legend:
-        """The classes as a legend; what no label claims is 0 in every mask, and has no entry."""
-        classes = self.model.classes
-        rows = zip(classes.codes, classes.names, classes.colors, strict=True)
-        kept = tuple(LegendClass(int(code), name, color) for code, name, color in rows if code != 0)
-        return Legend(classes.array.removesuffix("_class_map"), kept)
+        """The classes as a legend."""
+        return legend_of(self.model)
 
     def coords(self) -> dict[str, Any]:
         """The classes as coordinates, where a layer has a number for each."""
@@ -137,20 +134,30 @@ class Results:
 
     def told(self) -> dict[str, Any]:
         """What a map says of the model that drew it."""
-        question, story = self.model.question, self.model.story
-        # Whatever it started from, it has learnt since.
-        name = self.model.encoder.spec.name.removesuffix("-random")
-        noted = {
-            "title": f"{question.task} by {name}",
-            "task": question.task,
-            "labels": str(story.get("labels", self.layers[0].attrs.get("column", ""))) or self._array(),
-            "encoder": name,
-            "weights": fingerprint(self.model),
-        }
-        return noted | ({"uncertainty": self.uncertainty} if len(self.layers) > 1 else {})
+        return model_told(self.model) | ({"uncertainty": self.uncertainty} if len(self.layers) > 1 else {})
 
-    def _array(self) -> str:
-        return self.model.question.arrays[0].removesuffix("_class_map")
+
+def legend_of(model: Model) -> Legend:
+    """The classes of a model as a legend; what no label claims is 0 in every mask, and has no entry."""
+    classes = model.classes
+    rows = zip(classes.codes, classes.names, classes.colors, strict=True)
+    kept = tuple(LegendClass(int(code), name, color) for code, name, color in rows if code != 0)
+    return Legend(classes.array.removesuffix("_class_map"), kept)
+
+
+def model_told(model: Model) -> dict[str, Any]:
+    """What is said of a model wherever it drew something."""
+    question = model.question
+    # Whatever it started from, it has learnt since.
+    name = model.encoder.spec.name.removesuffix("-random")
+    array = question.arrays[0].removesuffix("_class_map").removesuffix("_value")
+    return {
+        "title": f"{question.task} by {name}",
+        "task": question.task,
+        "labels": str(model.story.get("labels", "")) or array,
+        "encoder": name,
+        "weights": fingerprint(model),
+    }
 
 
 def _doubt(values: np.ndarray, how: Uncertainty) -> np.ndarray:

@@ -18,6 +18,7 @@ from deepsentinel.embedding.windows import Tiling, blend, covering
 from deepsentinel.encoders.spec import EncoderSpec
 from deepsentinel.errors import InputError
 from deepsentinel.learn.batches import Batch
+from deepsentinel.learn.windows import batch_of
 from deepsentinel.progress import progress as shown
 
 from .layout import Layout
@@ -113,29 +114,6 @@ class Runner:
             )
         done: np.ndarray = said.permute(0, 2, 3, 1).cpu().numpy()
         return done
-
-
-def batch_of(windows: Windows, spec: EncoderSpec) -> Batch:
-    """Windows of a scene as training has them: no channels that hold nothing, and every number finite."""
-    held = {
-        key: [at for at, name in enumerate(names) if name not in windows.missing] if key in windows.tensors else []
-        for key, names in (("s1", spec.s1_bands), ("s2", spec.s2_bands))
-    }
-    pixels = {key: windows.tensors[key][:, chosen].nan_to_num(0.0) if chosen else None for key, chosen in held.items()}
-    months = windows.tensors.get("month")
-    return Batch(
-        s1=pixels["s1"],
-        s2=pixels["s2"],
-        s1_mask=windows.tensors["s1_mask"] if pixels["s1"] is not None else None,
-        s2_mask=windows.tensors["s2_mask"] if pixels["s2"] is not None else None,
-        s1_bands=tuple(spec.s1_bands[at] for at in held["s1"]),
-        s2_bands=tuple(spec.s2_bands[at] for at in held["s2"]),
-        month=None if months is None else months[:, 0],
-        latlon=windows.tensors.get("latlon"),
-        labels={},
-        sample=torch.arange(len(windows)),
-        generator=torch.Generator(),
-    )
 
 
 def blocks(

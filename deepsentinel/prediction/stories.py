@@ -47,13 +47,14 @@ def times_of(scene: Scene) -> dict[str, Any]:
 
 def told_of(scene: Scene, results: Results, plan: Layout, mode: str) -> dict[str, Any]:
     """The attributes of a map of a scene."""
+    return {**provenance(scene), **results.told(), **how_made(scene, plan, mode)}
+
+
+def provenance(scene: Scene) -> dict[str, Any]:
+    """What a scene says of itself that holds for what is made of it too."""
     attrs = scene.data.attrs
     kept = [*PROVENANCE, *(key for sensor in shown_of(scene) for key in OF_SENSOR[sensor])]
-    return {
-        **{key: attrs[key] for key in kept if isinstance(attrs.get(key), str | int | float)},
-        **results.told(),
-        **how_made(scene, plan, mode),
-    }
+    return {key: attrs[key] for key in kept if isinstance(attrs.get(key), str | int | float)}
 
 
 def how_made(scene: Scene, plan: Layout, mode: str) -> dict[str, Any]:

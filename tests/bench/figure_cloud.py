@@ -91,7 +91,7 @@ def probe(learn: np.ndarray, test: np.ndarray, truth: np.ndarray, fold: np.ndarr
     for number in range(FOLDS):
         train, tested = fold != number, fold == number
         mean, spread = learn[train].mean(axis=0), learn[train].std(axis=0) + 1e-6
-        model = LogisticRegression(C=100 / train.sum(), tol=1e-3)
+        model = LogisticRegression(C=100 / train.sum(), tol=1e-3, max_iter=1000)
         model.fit((learn[train] - mean) / spread, truth[train])
         found[tested] = model.predict((test[tested] - mean) / spread)
     return float(balanced_accuracy_score(truth, found))

@@ -81,8 +81,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.terminate()
 
 
-# This one trains for minutes where others share the machine; `make test` runs its cells without a browser.
-SLOW = ("05_train.ipynb",)
+# These take a minute and more each where others share the machine; `make test` runs their cells without a browser.
+SLOW = ("02_labels.ipynb", "03_corpus.ipynb", "05_train.ipynb")
 NOTEBOOKS = [
     pytest.param(path.name, marks=[pytest.mark.long] if path.name in SLOW else [])
     for path in sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,8 +10,9 @@ import torch
 from learn_kit import corpus, feed
 
 import deepsentinel as ds
-from deepsentinel.errors import InputError, NothingFoundError, SourceError
+from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, SourceError
 from deepsentinel.learn import labels as labels_module
+from deepsentinel.learn.controls import lesson_of
 from deepsentinel.learn.finetuning import layered
 from deepsentinel.learn.fit import Plan
 from deepsentinel.learn.labels import IGNORE, Classes, classes_of
@@ -204,6 +205,44 @@ def test_one_class_is_nothing_to_tell_apart(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(labels_module, "counted", lambda *_: {0: 50})
     with pytest.raises(NothingFoundError, match="holds 0 classes to learn"):
         classes_of(corpus(), "corine")
+
+
+def test_classes_in_too_few_samples_teach_nothing_and_are_named() -> None:
+    held = corpus()
+    values = np.where(held.corine_conflict.values < 2, held.corine_class_map.values, 0)
+    inside = {int(code): int((values == code).any(axis=(1, 2)).sum()) for code in np.unique(values) if code}
+    every = classes_of(held, "corine")
+    assert set(inside) == set(every.codes)
+    for least in sorted(set(inside.values()))[1:3]:
+        rare = [code for code in inside if inside[code] < least]
+        with pytest.warns(DeepSentinelWarning, match=f"teach nothing, for fewer than {least} samples") as said:
+            found = classes_of(held, "corine", least=least)
+        assert list(found.codes) == [code for code in every.codes if code not in rare]
+        assert set(rare) <= set(found.others)
+        for code in rare:
+            assert f"{every.names[every.codes.index(code)]} ({inside[code]})" in str(said[0].message)
+        labels = {"corine_class_map": torch.tensor([[[*rare, *found.codes]]])}
+        labels["corine_conflict"] = torch.zeros_like(labels["corine_class_map"])
+        assert found.targets(labels)[0, 0].tolist() == [IGNORE] * len(rare) + list(range(len(found)))
+        assert sum(found.shares) == pytest.approx(1)
+    assert classes_of(held, "corine", least=1) == every
+    with pytest.raises(NothingFoundError, match="with least=99"):
+        classes_of(held, "corine", least=99)
+    for wrong in (-1, 2.0, True):
+        with pytest.raises(InputError, match="in how many samples"):
+            classes_of(held, "corine", least=wrong)  # type: ignore[arg-type]
+
+
+def test_a_model_remembers_which_classes_and_clouds_were_left_out() -> None:
+    with pytest.warns(DeepSentinelWarning, match="fewer than 3 samples"):
+        model = ds.finetune(corpus(), "fusion-nano", weights="random", least=3, clouds=False, **QUICK)
+    with pytest.warns(DeepSentinelWarning, match="fewer than 3 samples"):
+        assert model.classes == classes_of(corpus(), "corine", least=3)
+    assert (model.story["least"], model.story["clouds"]) == (3, False)
+    assert [lesson_of(model, corpus(), clouds=clouds).clouds for clouds in (None, True)] == [False, True]
+    for task in ("regression", "detection"):
+        with pytest.raises(InputError, match="least=3 is for classes"):
+            ds.finetune(corpus(), "fusion-nano", task, "corine", weights="random", least=3, **QUICK)
 
 
 def test_values_that_no_legend_knows_are_named() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,14 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from learn_kit import feed, objective
+from learn_kit import corpus, feed, objective
 
+from deepsentinel.encoders import load_encoder
 from deepsentinel.errors import InputError, SourceError, TrainingError
-from deepsentinel.learn import fit as fit_module
-from deepsentinel.learn.fit import CHECKPOINT, Plan, fit, parameter_groups
+from deepsentinel.learn.fit import CHECKPOINT, HISTORY, Plan, fit, parameter_groups
+from deepsentinel.learn.labels import classes_of
+from deepsentinel.learn.model import Model, Question
+from deepsentinel.learn.objectives import OBJECTIVES
 
 PLAN = Plan(steps=6, lr=1e-3, log_every=1, checkpoint_every=2, average=0.9)
 
@@ -130,19 +134,41 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_weights(t
     assert torch.load(tmp_path / "rarely" / CHECKPOINT, weights_only=True)["done"] == 2
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class SteepNoWhere(torch.nn.Module):
+    """A model whose loss is always a number, and its slope none from the fourth step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2, 2))
+        self.seen = 0
+
+    def loss(self, batch: object) -> dict[str, torch.Tensor]:
+        self.seen += 1
+        return {"good": (self.weight.sum() * (0.0 if self.seen > 3 else 1.0)).abs().sqrt()}
+
+
+def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
+    """The loss of the step before they broke was fine, and they are to be written before the next one is known."""
+    with pytest.raises(TrainingError, match=r"Weights are no longer numbers .* at step 4 of 6\. .*is whole"):
+        fit(SteepNoWhere(), feed(), Plan(steps=6, log_every=1, checkpoint_every=2), out=tmp_path)
+    held = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert held["done"] == 2
+    assert held["model"]["weight"].isfinite().all()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    """The system itself ends the file half-way, in the middle of what torch writes."""
     fit(objective(), feed(), PLAN, out=tmp_path, stop=lambda: True)
     before = (tmp_path / CHECKPOINT).read_bytes()
-
-    def full(held: object, path: Path) -> None:
-        Path(path).write_bytes(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(fit_module.torch, "save", full)
-    with pytest.raises(TrainingError, match=r"step 2 .*No space left on device.*is whole.*Make room"):
-        fit(objective(), feed(), PLAN, out=tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"step 2 could not be written.*is whole.*Make room"):
+            fit(objective(), feed(), PLAN, out=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
-    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, HISTORY]
     assert fit(objective(), feed(), PLAN, out=tmp_path).rows[-1]["step"] == 6
 
 
@@ -187,10 +213,88 @@ def test_batches_that_are_gathered_make_the_step_of_one_that_is_larger() -> None
 
 def test_weights_are_averaged_over_the_steps() -> None:
     plain, mean = Line(), Line()
-    fit(plain, feed(), Plan(steps=30, lr=0.1, warmup=0.0))
-    fit(mean, feed(), Plan(steps=30, lr=0.1, warmup=0.0, average=0.9))
-    assert abs(mean.at.item()) < abs(plain.at.item())
-    assert mean.at.item() != 0
+    path: list[float] = []
+    fit(plain, feed(), Plan(steps=8, lr=0.1, warmup=0.0, log_every=1), on_step=lambda _: path.append(plain.at.item()))
+    fit(mean, feed(), Plan(steps=8, lr=0.1, warmup=0.0, average=0.4))
+    wanted = 0.0
+    for done, here in enumerate(path, start=1):
+        new = max(0.6, 10 / (done + 10))  # how much of the average the last step is
+        wanted += new * (here - wanted)
+    assert mean.at.item() == pytest.approx(wanted, rel=1e-5)
+    assert abs(wanted - path[-1]) > 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "triplet"])
+def test_half_the_digits_learn_nearly_the_same(name: str) -> None:
+    losses = {}
+    for precision in ("32", "bf16"):
+        plan = Plan(steps=2, lr=1e-4, log_every=1, precision=precision)
+        losses[precision] = fit(objective(name), feed(), plan).table()["loss"].tolist()
+    assert losses["bf16"] == pytest.approx(losses["32"], rel=0.03)
+    assert losses["bf16"] != losses["32"]
+
+
+@pytest.mark.parametrize(
+    ("task", "decoder"), [("segmentation", "pixels"), ("segmentation", "linear"), ("fractions", "")]
+)
+def test_heads_learn_with_half_the_digits(task: str, decoder: str) -> None:
+    classes = classes_of(corpus(), "corine")
+    losses = {}
+    for precision in ("32", "bf16"):
+        torch.manual_seed(0)
+        question = Question(task, classes, decoder=decoder)
+        model = Model(load_encoder("fusion-nano", "random"), question, size=8)
+        plan = Plan(steps=2, lr=1e-4, log_every=1, precision=precision)
+        losses[precision] = fit(model, feed(labels=classes.arrays), plan).table()["loss"].tolist()
+    assert losses["bf16"] == pytest.approx(losses["32"], rel=0.03)
+    assert losses["bf16"] != losses["32"]
+
+
+def test_what_is_compiled_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the part that wants a compiler of C++, and minutes."""
+    compiled: list[object] = []
+
+    def ahead(method: Any) -> Any:
+        compiled.append(method)
+        return compiling(method, backend="eager")
+
+    compiling = torch.compile
+    monkeypatch.setattr(torch, "compile", ahead)
+    plan = {"steps": 3, "lr": 0.1, "log_every": 1}
+    found = [fit(Line(), feed(), Plan(**plan, compile=wanted)).table()["loss"].tolist() for wanted in (False, True)]
+    assert len(compiled) == 1
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_losses_go_to_tensorboard_where_that_is_asked_for(tmp_path: Path) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logs, out = tmp_path / "logs", tmp_path / "run"
+    plan = Plan(steps=6, lr=0.1, log_every=1, checkpoint_every=2, logs=logs)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Line(), feed(), plan, out=out, on_step=lambda step: killed() if step.step == 3 else None)
+    history = fit(Line(), feed(), plan, out=out).table()
+    events = reading.EventAccumulator(str(logs))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "off", "lr", "samples_per_s"}
+    said = events.Scalars("loss")
+    # The third step was told of twice, and is shown once.
+    assert [each.step for each in said] == [1, 2, 3, 4, 5, 6]
+    assert [each.value for each in said] == pytest.approx(history["loss"].tolist())
+
+
+def killed() -> None:
+    raise RuntimeError("killed")
+
+
+def test_without_tensorboard_it_says_what_is_missing_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    model = Line()
+    with pytest.raises(InputError, match=r"needs TensorBoard: pip install tensorboard"):
+        fit(model, feed(), Plan(steps=2, logs=tmp_path))
+    assert model.at.item() == 0
+    assert len(fit(model, feed(), Plan(steps=2)).rows) == 2
 
 
 def test_biases_and_norms_are_not_pulled_to_nothing() -> None:

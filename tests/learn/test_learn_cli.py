@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,14 @@ def test_a_model_is_scored_on_the_part_it_did_not_learn(
     assert json.loads((tmp_path / "report" / "report.json").read_text())
 
 
-def test_what_is_wrong_is_said_in_a_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_is_said_in_a_line(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cli.main(["finetune", corpus().attrs["path"], "--labels", "crops", "--out", str(trained / "x"), *QUICK]) == 2
     assert "no labels 'crops'" in capsys.readouterr().err
     assert cli.main(["pretrain", corpus().attrs["path"], "--objective", "jigsaw", "--out", str(trained / "x")]) == 2
     assert "objective='jigsaw' is not known" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    words = ["pretrain", corpus().attrs["path"], "--out", str(trained / "x"), "--logs", str(trained / "logs"), *QUICK]
+    assert cli.main(words) == 2
+    assert "needs TensorBoard: pip install tensorboard" in capsys.readouterr().err

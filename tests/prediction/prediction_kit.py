@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+import deepsentinel as ds
 from deepsentinel.encoders import load_encoder
 from deepsentinel.encoders.base import Encoder
 from deepsentinel.learn.batches import Batch
@@ -88,3 +92,18 @@ def clouded(patch: xr.Dataset) -> xr.Dataset:
     scl = patch["SCL"].copy()
     scl[10:30, 5:40] = 9
     return patch.assign(SCL=scl)
+
+
+@cache
+def source() -> Any:
+    return ds.open_source("demo", size_px=256)
+
+
+@cache
+def corpus() -> xr.Dataset:
+    from deepsentinel.corpus.recipes import labelled
+
+    recipe = labelled(source(), n=3, size_px=40, start="2018-05-01", end="2018-08-31", samples_per_shard=2)
+    folder = Path(tempfile.mkdtemp()) / "corpus.zarr"
+    recipe.build(folder, progress=False)
+    return ds.open_corpus(folder)

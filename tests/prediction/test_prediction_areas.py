@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from factories import make_patch
-from prediction_kit import band, by_hand, model, one_hot, thresholds
+from prediction_kit import band, by_hand, corpus, model, one_hot, source, thresholds
 
 import deepsentinel as ds
 from deepsentinel.errors import InputError, NothingFoundError, ReadError
@@ -19,21 +17,6 @@ from deepsentinel.grids import grid_coords, grid_of
 from deepsentinel.prediction import predict
 
 START, END = "2018-06-01", "2018-06-30"
-
-
-@cache
-def source() -> Any:
-    return ds.open_source("demo", size_px=256)
-
-
-@cache
-def corpus() -> xr.Dataset:
-    from deepsentinel.corpus.recipes import labelled
-
-    recipe = labelled(source(), n=3, size_px=40, start="2018-05-01", end="2018-08-31", samples_per_shard=2)
-    folder = Path(tempfile.mkdtemp()) / "corpus.zarr"
-    recipe.build(folder, progress=False)
-    return ds.open_corpus(folder)
 
 
 @pytest.mark.parametrize("out", [None, "map.tif"])
