@@ -30,7 +30,7 @@ FLOORS = {
     "corpus": 3,
     "encoders": 4, "tensors": 4,
     "embedding": 5, "similarity": 5, "learn": 5,
-    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6, "prediction": 6,
+    "figures": 6, "export": 6, "export_masks": 6, "export_embedding": 6, "export_corpus": 6, "export_map": 6, "prediction": 6,
     "widgets": 7,
     "doctor": 8, "checkups": 8, "displays": 8, "cli": 8, "cli_corpus": 8, "cli_demo": 8, "cli_learn": 8, "cli_steps": 8,
     "__init__": 8, "__main__": 8,
@@ -189,7 +189,7 @@ def requirement(text: str) -> tuple[str, str]:
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {"odc_geo": "odc", "scikit_learn": "sklearn"}
+    names = {"odc_geo": "odc", "pillow": "PIL", "scikit_learn": "sklearn"}
 
     def modules(requirements: list[str]) -> set[str]:
         packages = {requirement(line)[0].replace("-", "_") for line in requirements}

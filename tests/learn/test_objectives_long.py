@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import torch
 import xarray as xr
+from odc.geo.geobox import GeoBox
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 import deepsentinel as ds
 from deepsentinel.corpus.recipes import unlabelled
 from deepsentinel.learn.objectives import OBJECTIVES
+from deepsentinel.similarity.folds import make_folds
 
 pytestmark = [
     pytest.mark.long,
@@ -22,19 +26,24 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::deepsentinel.errors.DeepSentinelWarning"),
 ]
 SECONDS, SEED, OTHER = 110, 61, 62
+TILE, FEWEST = "30UYV", 40
 OBJECTIVE_NAMES = list(OBJECTIVES)
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[xr.Dataset, xr.Dataset, Any]:
-    """What is learnt from, and a patch of another world with the source that knows its land cover."""
+    """What is learnt from, and a patch of another world with the file of its land cover."""
     path = tmp_path_factory.mktemp("long") / "corpus.zarr"
     src = ds.open_source("demo", seed=SEED)
     unlabelled(src, n=400, size_px=64, start="2018-06-01", end="2018-07-15").build(path, progress=False)
     other = ds.open_source("demo", seed=OTHER, size_px=512)
-    pairs = ds.pair(other.search(other.area, "2018-06-01", "2018-08-31", max_cloud=5), aoi=other.area, max_days=3)
-    patch = other.read(pairs.iloc[0], ds.geobox(other.area)).load()
-    return ds.open_corpus(path), patch, other
+    cover = other.labels[f"land_cover_2018_{TILE}"]
+    with rasterio.open(cover) as file:
+        grid = GeoBox(file.shape, file.transform, file.crs)
+    bounds = tuple(grid.geographic_extent.boundingbox)
+    pairs = ds.pair(other.search(bounds, "2018-06-01", "2018-08-31", max_cloud=5), aoi=bounds, max_days=3)
+    own = pairs[pairs["s2_id"].str.contains(TILE)]
+    return ds.open_corpus(path), other.read(own.iloc[0], grid).load(), cover
 
 
 def effective_rank(vectors: np.ndarray) -> float:
@@ -44,31 +53,34 @@ def effective_rank(vectors: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share + 1e-12)).sum()))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", OBJECTIVE_NAMES)
 def test_two_minutes_of_it(name: str, ground: tuple[xr.Dataset, xr.Dataset, Any]) -> None:
-    corpus, patch, other = ground
-    began = time.monotonic()
+    corpus, patch, cover = ground
+    began = time.process_time()
+    # On a machine that others use too, two minutes of the clock are not two minutes of work.
+    budget = SECONDS * torch.get_num_threads()
     near = {"near_m": 1_000.0, "far_m": 4_000.0} if name == "triplet" else {}
     model = ds.pretrain(
-        corpus, name, steps=400, batch_size=32, log_every=5, stop=lambda: time.monotonic() - began > SECONDS, **near
+        corpus, name, steps=400, batch_size=32, log_every=5, stop=lambda: time.process_time() - began > budget, **near
     )
     losses = model.history["loss"].to_numpy()
     fifth = max(1, len(losses) // 5)
     first, last = losses[:fifth].mean(), losses[-fifth:].mean()
     sensors = "s1" if name == "radar-to-optical" else "both"
     cells = ds.embed(patch, model, sensors=sensors, dense=True, overlap=0, resolution_m=80)
-    masks = ds.read_labels(other.labels["corine"], bbox=other.area)
-    truth = ds.rasterize(masks, like=cells, layers=("class_map",))["class_map"].to_numpy().ravel() // 100
+    codes = ds.read_label_raster(cover, cells, legend="worldcover")["class_map"].to_numpy().ravel()
     vectors = cells.to_numpy().reshape(-1, cells.sizes["feature"])
-    keep = np.isfinite(vectors).all(axis=1) & (truth > 0)
+    _, every, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    keep = np.isfinite(vectors).all(axis=1) & (codes > 0) & (counts[every] >= FEWEST)
+    truth = np.unique(every[keep], return_inverse=True)[1]
+    y, x = np.meshgrid(cells["y"], cells["x"], indexing="ij")
+    metres = np.column_stack([x.ravel(), y.ravel()])[keep]
+    fold = make_folds(metres, truth, count=4, block_m=640, buffer_m=0, seed=0).fold
     used = vectors[keep][:, vectors[keep].std(axis=0) > 1e-6]
-    # Four strips of ground, so that neighbours are not learnt from.
-    folds = np.array_split(np.arange(keep.sum()), 4)
-    split = [(np.setdiff1d(np.arange(keep.sum()), fold), fold) for fold in folds]
     unit = used / np.linalg.norm(used, axis=1, keepdims=True)
-    said = cross_val_predict(KNeighborsClassifier(5), unit, truth[keep], cv=split)
-    right, guessing = balanced_accuracy_score(truth[keep], said), 1 / len(np.unique(truth[keep]))
+    said = cross_val_predict(KNeighborsClassifier(5), unit, truth, cv=PredefinedSplit(fold))
+    right, guessing = balanced_accuracy_score(truth, said), 1 / len(np.unique(truth))
     rank = effective_rank(used)
     print(
         f"{name:17} {model.history.index[-1]:4} steps  loss {first:.3f} -> {last:.3f}  kNN {right:.3f} "
