@@ -75,6 +75,26 @@ def test_every_pixel_lies_where_it_was_measured(epsg: int) -> None:
     assert drawn.bounds[0][0] < outside[1] < drawn.bounds[1][0]
 
 
+def test_it_is_not_a_pixel_off() -> None:
+    """Lone pixels are where they belong, to a small part of a pixel in their mean."""
+    codes = np.zeros((96, 96), "uint8")
+    spots = [(row, col) for row in range(5, 96, 9) for col in range(7, 96, 9)]
+    codes[tuple(np.transpose(spots))] = 80
+    made = with_grid({"class_map": (("y", "x"), codes, worldcover().to_attrs())}, grid((96, 96)))
+    drawn = ds.overlay(made)
+    flat = Transformer.from_crs(4326, 3857, always_xy=True)
+    (south, west), (north, east) = drawn.bounds
+    (left, right), (bottom, top) = flat.transform([west, east], [south, north])
+    rows, cols = drawn.image.shape[:2]
+    places = np.array([flat.transform(*place_of(made, *spot)) for spot in spots])
+    expected = np.c_[(places[:, 0] - left) / (right - left) * cols, (top - places[:, 1]) / (top - bottom) * rows]
+    seen = np.argwhere(drawn.image[..., 3])[:, ::-1] + 0.5
+    nearest = seen[np.abs(seen[None] - expected[:, None]).sum(-1).argmin(1)] - expected
+    found = np.abs(nearest).max(1) < 1.1
+    assert found.mean() > 0.9  # the map's grid is turned, so a few lone pixels fall between its own
+    assert np.abs(nearest[found].mean(0)).max() < 0.2
+
+
 def test_what_is_seen_is_what_show_draws(patch: xr.Dataset) -> None:
     colours = to_rgb(patch, "natural")
     drawn = ds.overlay(patch, "natural")

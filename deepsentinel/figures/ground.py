@@ -84,7 +84,9 @@ def overview(src: Source, *, resolution: float = 20) -> Overlay:
     whole = scenes.groupby("datatake").filter(lambda each: each["tile"].nunique() == tiles)
     if whole.empty:
         raise NothingFoundError(f"On no day of {WHEN[0]} to {WHEN[1]} does {src.name} show all of its ground.")
-    clearest = whole.groupby("datatake")["cloud_cover"].mean().idxmin()
+    # In percent: what clouds hide is as little seen as what the swath left out.
+    hidden = whole["cloud_cover"].fillna(100) + 100 * whole["nodata_share"].fillna(0)
+    clearest = hidden.groupby(whole["datatake"]).mean().idxmin()
     grid = geobox(ground, resolution)
     picture = None
     for _, scene in whole[whole["datatake"] == clearest].iterrows():

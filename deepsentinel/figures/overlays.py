@@ -19,7 +19,7 @@ from deepsentinel.errors import InputError
 from deepsentinel.files import write_bytes
 from deepsentinel.grids import crs_of, grid_of
 
-from . import embeddings, masks
+from . import embeddings, masks, predictions
 from .panels import Panel, default_panels, panel
 from .pictures import available, has_bands, picture_of
 from .stretch import coarsen, limits_of
@@ -86,8 +86,8 @@ def overlay(
 ) -> Overlay:
     """A patch, masks or a map of an embedding as a picture for a web map.
 
-    name: the view ("natural", "false", "swir", "s1"), band or layer, as `panels` of `show`, or "clouds" for what SCL
-    calls cloud and shadow, clear elsewhere; None: what suits it best.
+    name: the view ("natural", "false", "swir", "s1"), band or layer, as `panels` of `show`, "uncertainty" of a map of
+    classes, or "clouds" for what SCL calls cloud and shadow, clear elsewhere; None: what suits it best.
     limits: black and white of each channel, see `figures.stretch.limits_of`. classes: the only codes of a class map
     that are drawn. max_px: the longer side of the picture.
 
@@ -126,7 +126,8 @@ def pictures(layers: xr.Dataset) -> list[str]:
     >>> pictures(xr.Dataset({"SCL": (("y", "x"), np.zeros((2, 2), "uint8"))}))
     ['SCL', 'clouds']
     """
-    return [*available(layers), *([CLOUDS] if "SCL" in layers.data_vars else [])]
+    more = {CLOUDS: "SCL", predictions.UNCERTAINTY: predictions.UNCERTAINTY}
+    return [*available(layers), *(name for name, of in more.items() if of in layers.data_vars)]
 
 
 def outlines(labels: gpd.GeoDataFrame, like: Any) -> gpd.GeoDataFrame:
@@ -166,6 +167,8 @@ def _panel(
         return _clouds(coarsen(layers[["SCL"]], max_px)["SCL"].to_numpy()), ()
     if name in masks.HEADINGS or name in embeddings.HEADINGS:
         return picture_of(layers, name), ()
+    if name == predictions.UNCERTAINTY:
+        return predictions.doubt_panel(layers), ()
     small = coarsen(layers, max_px)
     if name in ("SCL", "angle"):
         return panel(small, name), ()
@@ -206,7 +209,7 @@ def warped(
     west, south, east, north = transform_bounds(crs, WEB_MERCATOR, *grid.boundingbox, densify_pts=21)
     scale = max(rows, cols) / max(east - west, north - south)
     width, height = (max(1, min(max_px, round(side * scale))) for side in (east - west, north - south))
-    target = Affine((east - west) / width, 0, west + 15, 0, -(north - south) / height, north)
+    target = Affine((east - west) / width, 0, west, 0, -(north - south) / height, north)
     out = np.zeros((4, height, width), "uint8")
     common = {"src_transform": affine, "src_crs": crs, "dst_transform": target, "dst_crs": WEB_MERCATOR}
     bands = np.concatenate([np.moveaxis(image, -1, 0), (known * np.uint8(255))[None]])

@@ -41,8 +41,8 @@ def spectrum_of(values: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     [('B02', 490.0, 0.025), ('B04', 665.0, 0.05)]
     """
     held = [band for name, band in S2_BANDS.items() if name not in NOT_GROUND and values.get(name)]
-    found = [(band.name, float(band.centre_nm or 0), values[band.name] / REFLECTANCE_SCALE) for band in held]
-    return sorted(found, key=lambda each: each[1])
+    # They are listed by wavelength.
+    return [(band.name, float(band.centre_nm or 0), values[band.name] / REFLECTANCE_SCALE) for band in held]
 
 
 def greenness(values: Mapping[str, Any]) -> float | None:
