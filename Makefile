@@ -9,7 +9,7 @@ ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # All targets share one environment, and two installations into it at once would spoil it.
 .NOTPARALLEL:
-.PHONY: help demo test test-long lab bench lint format notebooks chromium azurite clean
+.PHONY: help demo test test-long lab app bench lint format notebooks chromium azurite clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,7 +65,11 @@ test-long: $(VENV)/.test chromium azurite  ## kill, fault and seed suites, with 
 	$(BIN)/python -m pytest -q -m long -s
 
 notebooks: $(VENV)/.test  ## run every notebook and save it with its outputs
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/0*.ipynb
+	$(BIN)/python tests/tidy_notebooks.py notebooks/0*.ipynb
+
+app: $(VENV)/.learn $(VENV)/.map  ## the explorer as an app, without the code and without a network
+	JUPYTER_PATH=notebooks $(BIN)/voila notebooks/explorer.ipynb --template=deepsentinel
 
 bench: $(VENV)/.bench  ## ratios of two things run side by side
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

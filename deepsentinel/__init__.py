@@ -19,14 +19,18 @@ __version__ = "0.1.0"
 # verb -> the module it lives in. No verb shares its name with a module: once that module was imported, Python would
 # put the module in the verb's place.
 _VERBS = {
+    "Map": "widgets.map",
     "audit_splits": "corpus.audit",
     "boxes": "masks.objects",
     "build_corpus": "corpus.build",
+    "check_examples": "learn.example_scores",
     "check_patch": "contract",
     "class_fractions": "masks.fractions",
+    "classify": "learn.classifying",
     "cluster": "similarity",
     "compare": "learn.comparing",
     "cover": "land",
+    "cutouts": "figures.cutouts",
     "describe": "figures.corpus",
     "embed": "embedding",
     "embedding_change": "similarity",
@@ -41,6 +45,7 @@ _VERBS = {
     "list_encoders": "encoders",
     "load_encoder": "encoders",
     "load_model": "learn.model",
+    "make_labels": "labels.making",
     "match_rate": "pairing",
     "open_corpus": "corpus.store",
     "open_source": "sources",
@@ -51,6 +56,7 @@ _VERBS = {
     "patch_of": "corpus.patches",
     "pca_rgb": "similarity",
     "plan_corpus": "corpus.plan",
+    "polygonize": "masks.polygons",
     "predict": "prediction",
     "pretrain": "learn.pretraining",
     "publish": "corpus.publish",
@@ -58,12 +64,16 @@ _VERBS = {
     "read_label_raster": "labels.rasters",
     "read_labels": "labels",
     "read_point": "sources.points",
+    "ready_encoders": "encoders.ready",
     "sample_land": "land",
     "save_figure": "figures.saving",
+    "save_labels": "labels.making",
+    "save_map": "export_map",
     "select": "pairing",
     "show": "figures",
     "similarity_index": "similarity",
     "split": "corpus.splits",
+    "suggest": "learn.active",
     "value_at": "masks.lookup",
 }
 
@@ -82,3 +92,17 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_VERBS} - {"annotations"})
+
+
+def _show_cards() -> None:
+    """In a notebook patches, tables and corpora show themselves as cards."""
+    import sys
+
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        from .displays import install
+
+        install(shell)
+
+
+_show_cards()

@@ -10,16 +10,24 @@ from .corpus.store import open_corpus as open_corpus
 from .embedding import embed as embed
 from .encoders import list_encoders as list_encoders
 from .encoders import load_encoder as load_encoder
+from .encoders.ready import ready_encoders as ready_encoders
+from .export_map import save_map as save_map
 from .figures import show as show
 from .figures.corpus import describe as describe
+from .figures.cutouts import cutouts as cutouts
 from .figures.overlays import overlay as overlay
 from .figures.saving import save_figure as save_figure
 from .labels import read_labels as read_labels
+from .labels.making import make_labels as make_labels
+from .labels.making import save_labels as save_labels
 from .labels.rasters import read_label_raster as read_label_raster
 from .land import cover as cover
 from .land import sample_land as sample_land
+from .learn.active import suggest as suggest
+from .learn.classifying import classify as classify
 from .learn.comparing import compare as compare
 from .learn.evaluation import evaluate as evaluate
+from .learn.example_scores import check_examples as check_examples
 from .learn.fewshot import few_shot as few_shot
 from .learn.finetuning import finetune as finetune
 from .learn.model import load_model as load_model
@@ -29,6 +37,7 @@ from .masks.fractions import class_fractions as class_fractions
 from .masks.fractions import label_vector as label_vector
 from .masks.lookup import value_at as value_at
 from .masks.objects import boxes as boxes
+from .masks.polygons import polygonize as polygonize
 from .masks.report import label_report as label_report
 from .masks.windows import parcel_sizes as parcel_sizes
 from .masks.windows import parcel_window as parcel_window
@@ -44,5 +53,6 @@ from .similarity import pca_rgb as pca_rgb
 from .similarity import similarity_index as similarity_index
 from .sources import open_source as open_source
 from .sources.points import read_point as read_point
+from .widgets.map import Map as Map
 
 __version__: str

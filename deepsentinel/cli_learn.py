@@ -48,12 +48,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     finetune.set_defaults(run=_finetune)
 
     evaluate = commands.add_parser("evaluate", parents=[common], help="how good a model is, beside its controls")
-    evaluate.add_argument("model", type=Path, help="model.safetensors")
+    evaluate.add_argument("model", type=Path, help="model.safetensors, or the folder of its run")
     evaluate.add_argument("corpus", nargs="+", help="what it did not learn from")
     evaluate.add_argument("--train", nargs="+", help="what it learnt from, for controls and the second seed")
     evaluate.add_argument("--no-controls", action="store_true", help="the model alone: a provisional number")
     evaluate.add_argument("--steps", type=int, help="of each control; as many as the model's if left out")
     evaluate.add_argument("--out", type=Path, help="a folder for the report and its figure")
+    evaluate.add_argument("--replace", action="store_true", help="write over a report that is not provisional")
     _part(evaluate, "test")
     evaluate.set_defaults(run=_evaluate)
 
@@ -74,8 +75,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     compare.set_defaults(run=_compare)
 
     predict = commands.add_parser("predict", parents=[common], help="a map of what a model tells of an area")
-    predict.add_argument("model", type=Path, help="model.safetensors")
+    predict.add_argument("model", type=Path, help="model.safetensors, or the folder of its run")
     predict.add_argument("--out", type=Path, help="map.tif or map.zarr; of objects .gpkg or .geojson")
+    predict.add_argument("--sensors", choices=("both", "s1", "s2"), help="what it is shown; as in training if left out")
+    predict.add_argument("--least-score", type=float, default=0.5, help="of objects: how sure (%(default)s)")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (%(default)s)")
     source_arguments(predict)
     bbox_argument(predict)
     predict.add_argument("--start", default="2018-05-01", help="first day (%(default)s)")
@@ -199,8 +203,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         train = _corpora(options.train, options.split, "train")
     elif options.split is not None:
         train = _corpora(options.corpus, options.split, "train")
+    if options.out is not None and (options.no_controls or options.steps is not None) and not options.replace:
+        _keep_full(options.out)
     report = ds.evaluate(
-        ds.load_model(options.model),
+        _model(options.model),
         _corpora(options.corpus, options.split, "test"),
         train=train,
         controls=not options.no_controls,
@@ -211,6 +217,30 @@ def _evaluate(options: argparse.Namespace) -> int:
         report.save(options.out)
         print(f"\nsaved in {options.out}")
     return DONE
+
+
+def _model(path: Path) -> Any:
+    """A model from its file, or from the folder of the run that made it."""
+    import deepsentinel as ds
+
+    from .learn.finetuning import MODEL_FILE
+
+    if not path.is_dir():
+        return ds.load_model(path)
+    if not (path / MODEL_FILE).is_file():
+        raise InputError(f"{path} holds no {MODEL_FILE}: its run is not done, or no fine-tuning; name the file.")
+    return ds.load_model(path / MODEL_FILE)
+
+
+def _keep_full(folder: Path) -> None:
+    """Refuse to put a provisional report where one with controls lies."""
+    from .learn.report_files import read_report
+
+    if (folder / "report.json").is_file() and not read_report(folder).missing:
+        raise InputError(
+            f"{folder} holds a report with controls and a second seed, and this one will be provisional: --replace "
+            "writes over it, another --out keeps both."
+        )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -242,9 +272,21 @@ def _predict(options: argparse.Namespace) -> int:
     aoi: Any = tuple(options.bbox) if options.bbox is not None else getattr(src, "area", None)
     if aoi is None:
         raise NothingFoundError("Which area? Give it with --bbox WEST SOUTH EAST NORTH, in degrees.")
-    model = ds.load_model(options.model)
+    model = _model(options.model)
     objects = model.task in OBJECT_TASKS
     out = options.out or Path("objects.gpkg" if objects else "map.tif")
-    result = ds.predict(model, src, aoi, start=options.start, end=options.end, out=out)
+    result = ds.predict(
+        model,
+        src,
+        aoi,
+        start=options.start,
+        end=options.end,
+        out=out,
+        sensors=options.sensors,
+        least_score=options.least_score,
+        device=options.device,
+    )
     print(f"{f'{len(result):,} objects' if objects else dict(result.sizes)}: {out}")
+    if objects and not len(result):
+        print(f"the model was at least {options.least_score:g} sure of nothing; --least-score asks for less")
     return DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -23,4 +24,7 @@ def progress(items: Iterable[T], *, total: int, what: str, unit: str) -> Iterato
 
     # None: silent where stderr is a file or a pipe, where nobody sees a bar move; a kernel's stderr looks like one.
     disable = False if "ipykernel" in sys.modules else None
+    if threading.current_thread() is not threading.main_thread():
+        # Work beside a notebook's cells has no cell to draw in; whoever started it tells how it goes.
+        disable = True
     yield from tqdm(items, total=total, desc=what, unit=unit, delay=DELAY_S, leave=False, disable=disable)

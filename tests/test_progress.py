@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from types import ModuleType
+
+import pytest
 
 CODE = (
     "import deepsentinel.progress as p; p.DELAY_S = 0.0\n"
@@ -34,3 +38,27 @@ def test_a_terminal_sees_a_bar() -> None:
     finally:
         os.close(seen)
     assert b"counting" in written
+
+
+def test_work_beside_a_cell_draws_no_bar_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tqdm.auto
+
+    from deepsentinel.progress import progress
+
+    asked: list[object] = []
+
+    def bar(items: list[int], **how: object) -> list[int]:
+        asked.append(how["disable"])
+        return items
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", bar)
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+
+    def work() -> None:
+        assert list(progress([1, 2], total=2, what="reading", unit="scene")) == [1, 2]
+
+    work()
+    beside = threading.Thread(target=work)
+    beside.start()
+    beside.join()
+    assert asked == [False, True]

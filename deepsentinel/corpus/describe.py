@@ -20,7 +20,7 @@ from deepsentinel.legend import Legend
 from deepsentinel.progress import progress as bar
 
 from .classes import CLASS_MAP, batches, class_shares, label_names
-from .ground import ground_of
+from .ground import ground_of, outlines_of
 from .remote import is_url
 
 if TYPE_CHECKING:
@@ -237,11 +237,26 @@ def _facts(corpus: xr.Dataset, kept: xr.Dataset, status: np.ndarray) -> dict[str
 
 
 def _ground_km2(kept: xr.Dataset) -> float:
-    """The ground of all places; what two of them share counts twice."""
+    """The ground of all places; what several of them share counts once."""
+    import shapely
+    from pyproj import Transformer
+
+    if not kept.sizes["sample"]:
+        return 0.0
     place = kept["place"].to_numpy() if "place" in kept.coords else np.arange(kept.sizes["sample"])
-    corners = ground_of(kept.isel(sample=np.unique(place, return_index=True)[1])).corners
-    across, along = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
-    return float(np.linalg.norm(np.cross(across, along), axis=1).sum() / 2 / 1e6)
+    around = outlines_of(kept.isel(sample=np.unique(place, return_index=True)[1]))
+    # A window across the date line stays in one piece.
+    around[..., 0] += 360 * (around[..., 0] < around[:, :1, 0] - 180) - 360 * (around[..., 0] > around[:, :1, 0] + 180)
+    to_equal_area = Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True)
+    east, north = to_equal_area.transform(np.mod(around[..., 0] + 180, 360) - 180, around[..., 1])
+    world_m = 2 * to_equal_area.transform(180, 0)[0]
+    east = east + world_m * np.round((around[..., 0] - (np.mod(around[..., 0] + 180, 360) - 180)) / 360)
+    shapes = shapely.polygons(np.stack([east, north], axis=-1))
+    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    shared = np.zeros(len(shapes), bool)
+    shared[one[one != other]] = True
+    # Most corpora are sparse: only those that touch another need to be joined, which takes long.
+    return float(shapely.area(shapes[~shared]).sum() + shapely.union_all(shapes[shared]).area) / 1e6
 
 
 def _size_m(kept: xr.Dataset) -> float:

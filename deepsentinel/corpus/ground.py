@@ -76,13 +76,26 @@ def ground_of(corpus: xr.Dataset) -> Ground:
             f"This Dataset does not say where its samples lie: it has no coordinate {missing[0]!r}. Give what"
             " open_corpus returns, or a selection of it by isel(sample=...)."
         )
+    around = outlines_of(corpus)
     lon, lat = (corpus[name].to_numpy().astype("float64") for name in ("lon", "lat"))
-    if not (np.isfinite(lon) & np.isfinite(lat)).all():
-        raise InputError("Some samples have no place (lon or lat is NaN); leave them out with isel(sample=...).")
-    around = _corners(corpus, lon, lat)
     corners = on_ellipsoid(around[..., 0], around[..., 1])
     centre = on_ellipsoid(lon, lat)
     return Ground(centre, corners, np.sqrt(((corners - centre[:, None]) ** 2).sum(axis=-1)).max(axis=1))
+
+
+def outlines_of(corpus: xr.Dataset) -> np.ndarray:
+    """The corners of the ground of every sample in degrees, shape (samples, 4, 2).
+
+    >>> import xarray as xr
+    >>> one = {"lon": 3.0, "lat": 0.0, "crs": "EPSG:32631", "height": 200, "width": 200}
+    >>> coords = {name: ("sample", [value]) for name, value in one.items()}
+    >>> outlines_of(xr.Dataset(coords=coords, attrs={"resolution": 10})).round(3)[0, 0].tolist()
+    [2.991, 0.009]
+    """
+    lon, lat = (corpus[name].to_numpy().astype("float64") for name in ("lon", "lat"))
+    if not (np.isfinite(lon) & np.isfinite(lat)).all():
+        raise InputError("Some samples have no place (lon or lat is NaN); leave them out with isel(sample=...).")
+    return _corners(corpus, lon, lat)
 
 
 def _corners(corpus: xr.Dataset, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:

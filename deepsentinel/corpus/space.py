@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepsentinel.errors import InputError
-
 from .blocks import cells, deal, numbered, turned
+from .buffers import TooNearError
 from .ground import Ground
 
 # The ground is cut into so many cells at the most.
@@ -48,9 +47,9 @@ def by_space(
         if count > MOST_CELLS or (lost.sum() == 0 and best_score < 0.002):
             break
     if best is None:
-        raise InputError(
+        raise TooNearError(
             f"The samples lie in {max(too_few, 1)} place(s) too near to each other to tell apart, too few for"
-            f" {len(wanted)} splits; give fewer fractions= or a smaller buffer_m=."
+            f" {len(wanted)} splits."
         )
     return best
 

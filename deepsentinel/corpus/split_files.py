@@ -58,6 +58,8 @@ def load_splits(corpus: xr.Dataset, path: str | Path) -> tuple[xr.Dataset, ...]:
     import pyarrow.parquet as pq
 
     source = Path(path).expanduser()
+    if not source.exists():
+        raise InputError(f"There is no such file: {source}. save_splits, or `deepsentinel split`, makes one.")
     try:
         table = pq.read_table(source)
     except (OSError, pa.ArrowException) as error:

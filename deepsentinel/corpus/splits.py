@@ -17,6 +17,7 @@ import numpy as np
 from deepsentinel.errors import InputError
 
 from .blocks import deal, fewest, numbered
+from .buffers import TooNearError, what_works
 from .classes import class_shares, new_to_training
 from .ground import Ground, conflicts, ground_of
 from .space import by_space
@@ -88,6 +89,23 @@ def split(
     (10, set())
     """
     wanted = _checked(by, buffer_m, fractions, new_classes, gap_days)
+
+    def parts(metres: float) -> tuple[xr.Dataset, ...]:
+        return _split(
+            corpus, by, wanted, buffer_m=metres, fractions=fractions, seed=seed, new_classes=new_classes,
+            labels=labels, cuts=cuts, gap_days=gap_days,
+        )  # fmt: skip
+
+    try:
+        return parts(float(buffer_m))
+    except TooNearError as error:
+        raise InputError(f"{error} {what_works(parts, float(buffer_m), corpus.sizes['sample'])}") from None
+
+
+def _split(
+    corpus: xr.Dataset, by: str, wanted: np.ndarray, *, buffer_m: float, fractions: Sequence[float], seed: int,
+    new_classes: float, labels: Any, cuts: Sequence[Any] | None, gap_days: float,
+) -> tuple[xr.Dataset, ...]:  # fmt: skip
     if by != "time" and (cuts is not None or gap_days):
         raise InputError(f"cuts= and gap_days= are for by='time'; a split by {by!r} has none.")
     all_of_them = np.arange(corpus.sizes["sample"])
@@ -123,19 +141,12 @@ def split(
     else:
         assert ground is not None
         number[rest] = _by_blocks(
-            whole.isel(sample=rest),
-            by,
-            ground.take(rest),
-            numbered(unit[rest]),
-            weights[rest],
-            wanted,
-            float(buffer_m),
-            seed,
+            whole.isel(sample=rest), by, ground.take(rest), numbered(unit[rest]), weights[rest], wanted, buffer_m, seed
         )
     if ground is not None:
-        gone = _too_near(ground, number, unit, wanted, float(buffer_m))
+        gone = _too_near(ground, number, unit, wanted, buffer_m)
         if by == "space":
-            number = _taken_up(ground, number, unit, gone, float(buffer_m), len(wanted))
+            number = _taken_up(ground, number, unit, gone, buffer_m, len(wanted))
         else:
             number = np.where(gone[unit], -1, number)
     kept = number >= 0
@@ -366,11 +377,13 @@ def _parts(
         why = f"{told['dropped']} of {len(good)} samples lie {near}"
         if not told["dropped"]:
             why = f"what was meant for it lies {near} and went there"
-        why += ". Give a smaller buffer_m=, fewer fractions= or more ground."
+        why += "."
         if by == "time":
             why = f"{told['dropped']} of {len(good)} samples lie across a cut or in the gap after it, and the others"
-            why += " elsewhere. Give other cuts= or a smaller gap_days=."
-        raise InputError(f"Nothing is left for the split {empty[0]!r}: {why}")
+            raise InputError(
+                f"Nothing is left for the split {empty[0]!r}: {why} elsewhere. Give other cuts= or a smaller gap_days=."
+            )
+        raise TooNearError(f"Nothing is left for the split {empty[0]!r}: {why}")
     parts = []
     for each, name in enumerate(names):
         part = corpus.isel(sample=good[kept & (number == each)])

@@ -128,10 +128,10 @@ class Samples(BackendArray):
             stack = self._read(numbers)
         else:
             # Samples are read whole; where little is wanted of many, only that little is kept.
-            little = _pick(self.spec.empty(), rest)
+            little = pick(self.spec.empty(), rest)
             stack = np.empty((len(numbers), *little.shape), little.dtype)
             for at, number in enumerate(numbers.tolist()):
-                stack[at] = _pick(self.store.read(self.spec.name, number), rest)
+                stack[at] = pick(self.store.read(self.spec.name, number), rest)
         return decoded(stack if np.ndim(chosen) else stack[0], self.spec)
 
     def _read(self, numbers: np.ndarray) -> np.ndarray:
@@ -177,7 +177,7 @@ def _whole(part: Any, size: int) -> bool:
     return isinstance(part, slice) and part.indices(size) == (0, size, 1)
 
 
-def _pick(values: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
+def pick(values: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
     """An outer index: each axis by itself, the last first so that the numbers of the axes stay."""
     for axis in range(len(key) - 1, -1, -1):
         values = values[(slice(None),) * axis + (key[axis],)]

@@ -161,7 +161,7 @@ def _overview(card: CorpusCard, corpus: xr.Dataset | None, *, title: str | None 
         histogram(fig, "Cloud cover of the scene, %", card.clouds, CHARTS_IN, below_in, half_in, 0.95, of="clouds")
     if sum(card.gaps):
         left_in = CHARTS_IN + half_in + 0.55
-        histogram(fig, "Time between the sensors, up to", card.gaps, left_in, below_in, half_in, 0.95, of="gaps")
+        histogram(fig, "Time between the sensors", card.gaps, left_in, below_in, half_in, 0.95, of="gaps")
     second_in = HEAD_IN + TOP_IN + ROW_IN + 0.55
     if labels:
         bars_of_classes(fig, labels[0], card.classes[labels[0]], MARGIN_IN, second_in, MAP_IN)

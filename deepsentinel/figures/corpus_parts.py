@@ -91,13 +91,12 @@ def histogram(
         axes.set_xlim(0, len(counts))
         axes.set_xticks(np.arange(len(counts) + 1)[::2], labels=[str(edge) for edge in CLOUD_EDGES[::2]])
         return
-    names = [name.removeprefix("under ").removeprefix("over ").split(" to ")[-1] for name in gap_names()]
-    last = max(np.flatnonzero(counts), default=0) + 1
-    last = max(int(last), 3)
-    axes.bar(at[:last], list(counts)[:last], 0.9, color=SKY)
-    words = [*names[:-1], "more"]
-    axes.set_xlim(-0.6, last - 0.4)
-    axes.set_xticks(at[:last], labels=words[:last])
+    last = max(int(max(np.flatnonzero(counts), default=0)) + 1, 3)
+    axes.bar(at[:last] + 0.5, list(counts)[:last], 0.94, color=SKY)
+    # Names stand where one bar ends and the next begins; the last one of all has no end.
+    edges = ["0", *(name.removeprefix("under ").split(" to ")[-1] for name in gap_names()[:-1])][: last + 1]
+    axes.set_xlim(0, last)
+    axes.set_xticks(np.arange(len(edges)), labels=edges)
     axes.tick_params(axis="x", labelsize=7.5 if last > 5 else 8.5)
 
 

@@ -42,6 +42,9 @@ def figure_of_history(history: Any, *, title: str | None = None) -> Figure:
     rate = next((name for name in RATES if name in table), None)
     parts = [str(name) for name in table if name not in NOT_LOSS and name not in RATES]
     whole = TOTAL if TOTAL in parts else parts[0]
+    others = [name for name in parts if name != whole]
+    if len(others) == 1 and np.allclose(table[others[0]], table[whole], equal_nan=True):
+        parts = [whole]  # a loss of one part is one line, not two on top of each other
     tall = 4.05 if rate else 5.55
     fig = slides.page(slides.PAGE_HEIGHT_IN, title or _fall(table, whole), credit="deepsentinel")
     left_in, wide = MARGIN_IN + 0.75, PAGE_WIDTH_IN - 2 * MARGIN_IN - 0.75 - 2.1

@@ -61,18 +61,18 @@ def labels_figure(labels: gpd.GeoDataFrame, *, title: str | None) -> Figure:
             "The labels have no CRS, so nobody knows where they lie. Say which one they are written in:"
             " labels.set_crs('EPSG:...')."
         )
-    crs = _flat(labels)
+    crs = flat(labels)
     shapes = np.asarray(labels.geometry.to_crs(crs).array, dtype=object)
     truth = labels["ground_truth"]
     usable = np.isfinite(shapely.bounds(shapes)).all(axis=1) & truth.notna().to_numpy()
     if not usable.any():
         raise InputError(f"None of the {len(labels)} labels has both a shape and a class, so there is nothing to show.")
     shapes, table = shapes[usable], labels[usable]
-    left, bottom, right, top = _view(shapes)
+    left, bottom, right, top = view_of_shapes(shapes)
     unit_m = crs.axis_info[0].unit_conversion_factor or 1.0
     lost = f", {int((~usable).sum()):,} more have no shape or no class" if not usable.all() else ""
     page: dict[str, Any] = {
-        "footer": _place(labels, crs, (right - left) * unit_m, (top - bottom) * unit_m),
+        "footer": place_of(labels, crs, (right - left) * unit_m, (top - bottom) * unit_m),
         "credit": _credit(labels),
     }
     count = slides.counted(len(table), "label")
@@ -102,7 +102,7 @@ def labels_figure(labels: gpd.GeoDataFrame, *, title: str | None) -> Figure:
     return fig
 
 
-def _flat(labels: gpd.GeoDataFrame) -> CRS:
+def flat(labels: gpd.GeoDataFrame) -> CRS:
     """The CRS to draw in: the labels' own where it is a map in true sizes, or else an equal-area one around them."""
     from pyproj import CRS
 
@@ -117,7 +117,8 @@ def _flat(labels: gpd.GeoDataFrame) -> CRS:
     return CRS(f"+proj=laea +lat_0={(south + north) / 2:.6f} +lon_0={(west + east) / 2:.6f} +units=m +type=crs")
 
 
-def _view(shapes: np.ndarray) -> tuple[float, float, float, float]:
+def view_of_shapes(shapes: np.ndarray) -> tuple[float, float, float, float]:
+    """The box around shapes, a little larger."""
     edges = shapely.bounds(shapes)
     left, bottom = edges[:, :2].min(axis=0)
     right, top = edges[:, 2:].max(axis=0)
@@ -172,7 +173,8 @@ def _told(labels: gpd.GeoDataFrame, lost: str) -> str:
     return (" · ".join(parts) + lost).removeprefix(", ")
 
 
-def _place(labels: gpd.GeoDataFrame, crs: CRS, wide_m: float, tall_m: float) -> str:
+def place_of(labels: gpd.GeoDataFrame, crs: CRS, wide_m: float, tall_m: float) -> str:
+    """Where labels lie, how large the map is and in what it is drawn, for the foot of a page."""
     from pyproj import Transformer
 
     left, bottom, right, top = labels.geometry.to_crs(crs).total_bounds

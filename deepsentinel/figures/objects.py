@@ -12,6 +12,7 @@ from . import credits, slides
 from .listing import Entry, listed, map_page
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from deepsentinel.legend import Legend
@@ -22,6 +23,7 @@ FRAMED = 2000
 LIGHTER = 0.45
 # Lines stand on a dark rim, so that they are seen on bright ground too.
 LINE, RIM = 1.4, 3.0
+COUNTED = "Classes and their number of objects"
 
 
 def is_objects(obj: Any) -> bool:
@@ -63,7 +65,7 @@ def objects_figure(objects: Any, *, title: str | None) -> Figure:
         subtitle="the box of each, and the pixels of which it covers half or more",
         footer=slides.place(ground),
         credit=credits.made_credit(ground, objects.legend),
-        heading="Classes and their number of objects",
+        heading=COUNTED,
         entries=listed(entries, of_rest=lambda rest: f"{sum(int(e.number.replace(',', '')) for e in rest):,}"),
     )
     picture = np.full((rows, columns, 3), 255, "uint8")
@@ -113,13 +115,70 @@ def found_figure(obj: Any, *, title: str | None) -> Figure:
         return _on_patch(found, patch, title)
     if not len(found):
         raise InputError("Nothing was found, so there is nothing to show; a lower least_score= in predict finds more.")
-    from .labels import labels_figure
+    return _alone(found, title)
 
-    named = found.assign(class_name=found["name"])
-    # Whose pixels they are is known, but these are no labels of theirs.
-    imaginary = {"source": "demo"} if credits.imaginary(found) else {}
-    named.attrs = {"legend": _legend(found).to_json(), **imaginary}
-    return labels_figure(named, title=title or _headline(found, found))
+
+def _alone(found: Any, title: str | None) -> Figure:
+    """Outlines on white: what a model found has edges and a number, and is no share of any labelled ground."""
+    from .labels import flat, place_of, view_of_shapes
+
+    crs = flat(found)
+    table = found.to_crs(crs)
+    left, bottom, right, top = view_of_shapes(np.asarray(table.geometry.array, dtype=object))
+    unit_m = crs.axis_info[0].unit_conversion_factor or 1.0
+    wide_m, tall_m = (right - left) * unit_m, (top - bottom) * unit_m
+    fig, axes = map_page(
+        wide_m / tall_m,
+        wide_m,
+        headline=title or _headline(found, found),
+        subtitle="outlines alone; ds.show([patch, objects]) draws them on the picture",
+        footer=place_of(found, crs, wide_m, tall_m),
+        # Whose pixels they are is known, but these are no labels of theirs.
+        credit=slides.credit_of({"source": "demo"}, []) if credits.imaginary(found) else "deepsentinel",
+        heading=COUNTED,
+        entries=_counted(found, table),
+    )
+    _outlines(axes, found, table, rim=False)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    return fig
+
+
+def _counted(found: Any, shown: Any) -> list[Entry]:
+    """A line for each class with how many there are, the most frequent first."""
+    colour = _colours(found)
+    codes, counts = np.unique(shown["ground_truth"], return_counts=True)
+    name = dict(zip(found["ground_truth"], found["name"], strict=True))
+    entries = [
+        Entry((colour[int(code)],), str(name[code]), n / max(len(shown), 1), f"{n:,}")
+        for code, n in sorted(zip(codes, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    ]
+    return listed(entries, of_rest=lambda rest: f"{sum(int(e.number.replace(',', '')) for e in rest):,}")
+
+
+def _outlines(axes: Axes, found: Any, table: Any, *, rim: bool) -> None:
+    """The edges of objects in the colours of their classes; the rim is for pictures."""
+    import shapely
+    from matplotlib.collections import LineCollection
+
+    colour = _colours(found)
+    rings = [
+        (shapely.get_coordinates(ring), code)
+        for shape, code in zip(table.geometry, table["ground_truth"], strict=True)
+        for part in shapely.get_parts(shape)
+        for ring in (part.exterior, *part.interiors)
+    ]
+    if rings:
+        lines = [line for line, _ in rings]
+        shades = np.array([colour[int(code)] for _, code in rings]) / 255
+        thin = 1.0 if len(rings) <= 200 else 0.5 if len(rings) <= FRAMED else 0.25
+        if rim:
+            axes.add_collection(LineCollection(lines, colors="#000000", alpha=0.55, linewidths=RIM * thin))
+        axes.add_collection(LineCollection(lines, colors=shades, linewidths=LINE * thin))
+
+
+def _colours(found: Any) -> dict[int, tuple[int, int, int]]:
+    return {int(code): (r, g, b) for code, (r, g, b, *_) in _legend(found).color_table().items()}
 
 
 def _headline(found: Any, shown: Any) -> str:
@@ -135,7 +194,6 @@ def _headline(found: Any, shown: Any) -> str:
 def _on_patch(found: Any, patch: Any, title: str | None) -> Figure:
     """Outlines on the picture that a person reads best."""
     import shapely
-    from matplotlib.collections import LineCollection
 
     from deepsentinel.contract import check_patch
     from deepsentinel.grids import bounds_of, crs_of, grid_of
@@ -151,13 +209,6 @@ def _on_patch(found: Any, patch: Any, title: str | None) -> Figure:
     table = table[table.intersects(shapely.box(left, bottom, right, top))]
     if len(found) and not len(table):
         raise InputError("None of these objects lies on the ground of the patch: they were found elsewhere.")
-    colour = {int(code): (r, g, b) for code, (r, g, b, *_) in _legend(found).color_table().items()}
-    codes, counts = np.unique(table["ground_truth"], return_counts=True)
-    name = dict(zip(found["ground_truth"], found["name"], strict=True))
-    entries = [
-        Entry((colour[int(code)],), str(name[code]), n / max(len(table), 1), f"{n:,}")
-        for code, n in sorted(zip(codes, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
-    ]
     panel = patch_pictures(patch, names[:1])[0]
     fig, axes = map_page(
         (right - left) / (top - bottom),
@@ -166,22 +217,11 @@ def _on_patch(found: Any, patch: Any, title: str | None) -> Figure:
         subtitle=f"on {panel.heading}, {panel.notes[0]}" if panel.notes else f"on {panel.heading}",
         footer=slides.place(patch),
         credit=slides.credit_of(patch.attrs, slides.years_of(patch)) if patch.attrs.get("source") else "deepsentinel",
-        heading="Classes and their number of objects",
-        entries=listed(entries, of_rest=lambda rest: f"{sum(int(e.number.replace(',', '')) for e in rest):,}"),
+        heading=COUNTED,
+        entries=_counted(found, table),
     )
     axes.imshow(panel.image, aspect="auto", extent=(left, right, bottom, top), interpolation="nearest")
-    rings = [
-        (shapely.get_coordinates(ring), code)
-        for shape, code in zip(table.geometry, table["ground_truth"], strict=True)
-        for part in shapely.get_parts(shape)
-        for ring in (part.exterior, *part.interiors)
-    ]
-    if rings:
-        lines = [line for line, _ in rings]
-        shades = np.array([colour[int(code)] for _, code in rings]) / 255
-        thin = 1.0 if len(rings) <= 200 else 0.5 if len(rings) <= FRAMED else 0.25
-        axes.add_collection(LineCollection(lines, colors="#000000", alpha=0.55, linewidths=RIM * thin))
-        axes.add_collection(LineCollection(lines, colors=shades, linewidths=LINE * thin))
+    _outlines(axes, found, table, rim=True)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     return fig

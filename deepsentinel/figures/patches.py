@@ -48,6 +48,7 @@ SHOWS = (
     "parcel sizes (which window holds them)",
     "a label report (what is wrong, and where)",
     "a probe report, or one of ds.evaluate (what is told apart, and how well, beside controls)",
+    "a table of ds.few_shot (classes never seen, by the number of examples)",
     "points or windows (on a map of the ground or of the world)",
     "a corpus, its card, its plan, or a list of its splits",
     "an area, a box or geometry in degrees, or a GeoBox (its outline and size)",
@@ -109,7 +110,7 @@ def show(obj: Any, *, panels: Sequence[str] | None = None, title: str | None = N
 
 def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
     """Who draws it, and whether panels and dates mean anything to it. Types are told by what they carry: no imports."""
-    from . import labels, learning, places, points, predictions, probes, reports, strips, timelines
+    from . import few_shots, labels, learning, places, points, predictions, probes, reports, strips, timelines
 
     of_corpora = corpus.drawer_of(obj)
     if of_corpora is not None:
@@ -146,6 +147,8 @@ def _drawer(obj: Any) -> tuple[Callable[..., Figure], bool, bool]:
         return probes.probe_figure, False, False
     if hasattr(obj, "measured") and hasattr(obj, "reliability"):
         return learning.report_of_learning, True, False
+    if few_shots.is_few_shot(obj):
+        return few_shots.few_shot_figure, False, False
     if hasattr(obj, "history") and hasattr(obj, "story"):
         return (lambda held, **how: learning.figure_of_history(held.history.reset_index(), **how)), False, False
     if embeddings.is_matches(obj):

@@ -202,7 +202,7 @@ def _truth(axes: Axes, example: Example, page: Page) -> None:
     if page.task == "segmentation":
         _draw(axes, page.colours()[example.truth], example.truth != IGNORE)
     elif page.task == "regression":
-        _draw(axes, _ramp(example.truth, page.limits[:2], "viridis"), np.isfinite(example.truth))
+        _draw(axes, ramp(example.truth, page.limits[:2], "viridis"), np.isfinite(example.truth))
     else:
         _boxes(axes, example, example.truth, VERMILION)
 
@@ -211,7 +211,7 @@ def _said(axes: Axes, example: Example, page: Page) -> None:
     if page.task == "segmentation":
         _draw(axes, page.colours()[example.said], np.ones(example.said.shape, bool))
     elif page.task == "regression":
-        _draw(axes, _ramp(example.said, page.limits[:2], "viridis"), np.isfinite(example.said))
+        _draw(axes, ramp(example.said, page.limits[:2], "viridis"), np.isfinite(example.said))
     else:
         _boxes(axes, example, example.said, ORANGE)
 
@@ -227,10 +227,15 @@ def _wrong(axes: Axes, example: Example, _: Page) -> None:
 def _off(axes: Axes, example: Example, page: Page) -> None:
     most = page.limits[2]
     off = example.said - example.truth
-    _draw(axes, _ramp(off, (-most, most), "PuOr_r"), np.isfinite(off))
+    _draw(axes, ramp(off, (-most, most), "PuOr_r"), np.isfinite(off))
 
 
-def _ramp(values: np.ndarray, limits: tuple[float, float], scale: str) -> np.ndarray:
+def ramp(values: np.ndarray, limits: tuple[float, float], scale: str) -> np.ndarray:
+    """Numbers in the colours of a scale of matplotlib.
+
+    >>> ramp(np.array([0.0, 9.0]), (0, 9), "gray").tolist()
+    [[0, 0, 0], [255, 255, 255]]
+    """
     from matplotlib import colormaps
 
     share = (np.nan_to_num(values) - limits[0]) / (limits[1] - limits[0])

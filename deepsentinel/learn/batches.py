@@ -214,6 +214,7 @@ class Feed:
         if not 0 < self.crop_px <= self.size_px:
             raise InputError(f"crop_px={crop_px}: samples are {self.size_px} px wide.")
         self.remembered: Remembered | None = None
+        self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         """Samples an epoch."""
@@ -224,8 +225,15 @@ class Feed:
         count = len(self)
         at = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs = at // count
-        order = {epoch: np.random.default_rng([self.seed, 0, int(epoch)]).permutation(count) for epoch in set(epochs)}
-        return np.array([order[epoch][place] for epoch, place in zip(epochs, at % count, strict=True)])
+        order = {epoch: self._order(epoch) for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)}
+        return np.array([order[int(epoch)][place] for epoch, place in zip(epochs, at % count, strict=True)])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The samples as an epoch has them; the last two are kept, as to order a million takes longer than a step."""
+        if epoch not in self._orders:
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self))
+            self._orders = {**dict(list(self._orders.items())[-1:]), epoch: order}
+        return self._orders[epoch]
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, on the device."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -12,8 +16,15 @@ import torch
 from deepsentinel.errors import InputError, SourceError, TrainingError
 from deepsentinel.files import atomic_path
 
+from .samples import corpora_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
-FORMAT = 1
+FORMAT = 2
+# Of what differs between two runs so much is shown.
+SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,8 @@ class Folder:
     """Where it is; it is made when something is written."""
     story: str
     """What makes a run this one; the checkpoint of another is refused."""
+    result: str = ""
+    """The file that the run leaves here at its end, if any."""
 
     def read(self, device: torch.device) -> dict[str, Any] | None:
         """The checkpoint, on a device; None where there is none yet."""
@@ -37,12 +50,22 @@ class Folder:
             raise SourceError(
                 f"{path} is no checkpoint, or a broken one ({reason}): move it away to begin anew."
             ) from error
-        if held.get("format") != FORMAT or held["story"] != self.story:
-            raise InputError(
-                f"{self.path} holds another run. What it was: {held.get('story')}. What is asked for: {self.story}. "
-                "Name another folder in out=, or pass resume=False to write over it."
-            )
+        if held.get("story") != self.story:
+            raise self.another(differing(str(held.get("story")), self.story))
+        if held.get("format") != FORMAT:
+            raise self.another("It was written by another version of deepsentinel")
         return held
+
+    def another(self, why: str) -> InputError:
+        """What is said where the folder belongs to another run."""
+        return InputError(
+            f"{self.path} holds another run. {why}. Name another folder in out=, or pass resume=False to write over it."
+        )
+
+    def clear(self) -> None:
+        """Take away what an earlier run left at its end: it would lie beside the checkpoint of one that is not done."""
+        if self.result:
+            (self.path / self.result).unlink(missing_ok=True)
 
     def write(self, held: dict[str, Any], history: pd.DataFrame) -> None:
         """Write the checkpoint and the history, each whole or not at all."""
@@ -62,3 +85,69 @@ class Folder:
     def kept(self) -> str:
         """What is said of the folder when a run ends before its time."""
         return f"The last checkpoint in {self.path} is whole: the run goes on from there. "
+
+
+def told_of(corpora: xr.Dataset | Sequence[xr.Dataset]) -> list[list[Any]]:
+    """What makes corpora these: of each its plan, how many of its samples, and which.
+
+    >>> import xarray as xr
+    >>> told_of(xr.Dataset(coords={"sample": [4, 7]}, attrs={"plan": "93ab"}))
+    [['93ab', 2, 844041931]]
+    """
+    found = []
+    for each in corpora_of(corpora):
+        numbers = each["sample"].to_numpy().astype("int64")
+        found.append([str(each.attrs.get("plan", "")), len(numbers), zlib.crc32(numbers.tobytes())])
+    return found
+
+
+def differing(was: str, now: str) -> str:
+    """In what the story of a run differs from another, in words; of longer ones also how they are begun.
+
+    >>> differing('{"steps": 6, "seed": 0}', '{"steps": 6, "seed": 1}')
+    'What differs (was -> now): seed 0 -> 1'
+    >>> differing('{"steps": 5, "seed": 0}', '{"steps": 6, "seed": 0}')
+    "What differs (was -> now): steps 5 -> 6. Rates fall to the last step, ..."
+    """
+    try:
+        one, two = (dict(json.loads(each)) for each in (was, now))
+    except (TypeError, ValueError):
+        return f"What it was: {was}. What is asked for: {now}"
+    names = [name for name in {**one, **two} if one.get(name) != two.get(name)]
+    told = [f"{name} {_short(one.get(name))} -> {_short(two.get(name))}" for name in names]
+    found = "What differs (was -> now): " + ", ".join(told)
+    if names == ["steps"]:
+        found += (
+            ". Rates fall to the last step, so that a run that has reached it is not made longer: pass what it gave as "
+            "encoder= (a model's is model.encoder) to go on from there in another folder"
+        )
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+def list_runs(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """The runs below a folder, the latest first: `run`, `step`, `loss`, `finished` (a model was written), `changed`.
+
+    >>> import tempfile
+    >>> list_runs(tempfile.mkdtemp()).columns.tolist()
+    ['run', 'step', 'loss', 'finished', 'changed']
+    """
+    rows = []
+    for path in sorted(Path(folder).expanduser().glob(f"*/{CHECKPOINT}")):
+        step, loss = 0, float("nan")
+        try:
+            # Text, not tensors: a list of runs reads no weights.
+            told = pd.read_csv(path.with_name(HISTORY))
+            if len(told):
+                step, loss = int(told["step"].iloc[-1]), float(told["loss"].iloc[-1])
+        except (OSError, KeyError, ValueError):
+            pass  # a run that has only begun, or a history that somebody else wrote
+        changed = pd.Timestamp(path.stat().st_mtime, unit="s")
+        finished = path.with_name("model.safetensors").is_file()
+        rows.append((path.parent.name, step, loss, finished, changed))
+    table = pd.DataFrame(rows, columns=["run", "step", "loss", "finished", "changed"])
+    return table.sort_values("changed", ascending=False, ignore_index=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,14 @@ from deepsentinel.progress import progress as shown
 
 from . import objectives as known_objectives
 from .batches import corpora_of
+from .checkpoints import told_of
+from .checks import shared_samples
 from .controls import checked_seeds
 from .evaluation import evaluate
 from .finetuning import finetune
 from .intervals import BLOCK_M
 from .pretraining import pretrain
+from .processes import alone
 from .report import ALL, LOWER_IS_BETTER, MODEL
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 SCRATCH = "from scratch"
 SETTINGS, SQUARES, TABLE = "compare.json", "squares", "compare.csv"
 FORMAT = 1
+# What compare() says itself, and no options may. Weights are what is compared: those that an objective has left.
+OWN = {"steps", "seed", "out", "resume", "device", "task", "labels", "sensors", "clouds", "weights", "encoder"}
 COLUMNS = ["encoder", "objective", "mean", "gain", "spread", "low", "high", "seeds", "why"]
 Corpora = Any
 
@@ -89,7 +93,8 @@ def compare(
 
     Returns a table with a row for each encoder and objective: the score's `mean` over seeds, its `gain` over the same
     encoder from scratch, the `spread` between seeds, the interval (`low`, `high`), and `why` there is none where a run
-    failed. What the score is stands in `table.attrs["score"]`.
+    failed. The best stands first, what not all seeds were measured of below. What the score is stands in
+    `table.attrs["score"]`.
 
     ```python
     ds.compare(corpus, objectives=("masked", "triplet"), encoders=("fusion-nano", "resnet18"), train=train, test=test,
@@ -107,6 +112,7 @@ def compare(
     >>> sorted(table["objective"])
     ['from scratch', 'masked']
     """
+    alone("compare")
     names = _checked(objectives, "objectives")
     for name in names:
         known_objectives.find(name)
@@ -121,15 +127,16 @@ def compare(
     shared, learning = dict(pretraining or {}), dict(finetuning or {})
     for given, where in ((shared, "pretraining"), (learning, "finetuning"), *((each, "by_objective") for each in
                                                                               single.values())):  # fmt: skip
-        if own := {"steps", "seed", "out", "resume", "device", "task", "labels", "sensors", "clouds"} & set(given):
+        if own := OWN & set(given):
             raise TypeError(f"{where} has an option {min(own)!r}, which compare() sets itself.")
     settings = {
         "format": FORMAT,
-        "corpora": {name: _told(each) for name, each in (("corpus", corpus), ("train", train), ("test", test))},
+        "corpora": {name: told_of(each) for name, each in (("corpus", corpus), ("train", train), ("test", test))},
         "task": task, "labels": labels, "sensors": sensors, "clouds": clouds, "block_m": block_m,
         "pretrain_steps": pretrain_steps, "finetune_steps": finetune_steps,
         "pretraining": shared, "finetuning": learning,
     }  # fmt: skip
+    shared_samples(corpora_of(train), corpora_of(test))
     folder = None if out is None else _folder(Path(out).expanduser(), settings)
     squares = [(name, objective, seed) for name in encoders for objective in (SCRATCH, *names) for seed in every]
     found = []
@@ -224,7 +231,10 @@ def _run(
 
 
 def _table(squares: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of encoder and objective, over seeds, the best first and what began from scratch below."""
+    """Rows of encoder and objective, over seeds, the best first and what began from scratch below.
+
+    Where a seed failed, the mean is over others than that of the next row, so that such rows stand below whole ones.
+    """
     frame = pd.DataFrame(squares).astype({"value": "float64", "low": "float64", "high": "float64"})
     score = next((name for name in frame["score"] if name), "")
     sign = -1 if score in LOWER_IS_BETTER else 1
@@ -248,9 +258,10 @@ def _table(squares: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
-    order = table.assign(last=table["objective"] == SCRATCH, best=-sign * table["mean"])
+    short = table["seeds"] < frame["seed"].nunique()
+    order = table.assign(last=table["objective"] == SCRATCH, short=short, best=-sign * table["mean"])
     order["at"] = order["encoder"].map({name: at for at, name in enumerate(dict.fromkeys(table["encoder"]))})
-    table = table.loc[order.sort_values(["at", "last", "best"], kind="stable").index].reset_index(drop=True)
+    table = table.loc[order.sort_values(["at", "last", "short", "best"], kind="stable").index].reset_index(drop=True)
     table.attrs = {"score": score, "lower is better": sign < 0}
     return table
 
@@ -259,15 +270,6 @@ def _checked(names: Sequence[str], what: str) -> list[str]:
     if isinstance(names, str) or not len(names) or len(set(names)) < len(names):
         raise InputError(f"{what}={names!r}: different names in a list are meant.")
     return list(names)
-
-
-def _told(corpora: Corpora) -> list[list[Any]]:
-    """What makes a corpus this one: its plan, and which of its samples."""
-    found = []
-    for each in corpora_of(corpora):
-        numbers = each["sample"].to_numpy().astype("int64")
-        found.append([str(each.attrs.get("plan", "")), len(numbers), zlib.crc32(numbers.tobytes())])
-    return found
 
 
 def _folder(folder: Path, settings: Mapping[str, Any]) -> Path:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 RANDOM, RANDOM_SUFFIX = "random", "-random"
 STATISTICS, CONVOLUTIONS, FROZEN, SCRATCH = CONTROLS
 BASELINES = {STATISTICS: "image-statistics", CONVOLUTIONS: "random-convolutions"}
+# By which factor a layer learns more slowly than the next, where all learn alike.
+FULL_RATE = 1.0
 # What of a story a lesson cannot do without.
 TOLD = ("encoder", "frozen", "layer_rate", "crop_px", "batch_size", "size", "steps")
 
@@ -183,10 +185,10 @@ def _start(model: Model, encoder: Any) -> tuple[str | Encoder, str | None]:
         return name.removesuffix(RANDOM_SUFFIX), weights
     if story["frozen"]:
         return model.encoder, None
-    if name.endswith(RANDOM_SUFFIX):
-        return name.removesuffix(RANDOM_SUFFIX), RANDOM
     if story.get("named"):
-        return name, None
+        # Also of a name that has no weights: it is drawn anew with each seed.
+        return (name.removesuffix(RANDOM_SUFFIX), RANDOM) if name.endswith(RANDOM_SUFFIX) else (name, None)
+    # What was pretrained keeps the name of the random encoder that it was once, so that a name tells nothing here.
     raise InputError(
         "The second seed begins with the encoder that this model began with, which it does not remember: pass "
         "encoder=..., what finetune had, or controls=False for a provisional report."
@@ -197,13 +199,15 @@ def control(lesson: Lesson, name: str, spec: EncoderSpec) -> Lesson:
     """The lesson of one of the four controls of a model on this encoder.
 
     Statistics and random convolutions are answered from by a head alone; the encoder itself is drawn at random and kept
-    as it is (frozen random), or learns all of it from the labels (from scratch).
+    as it is (frozen random), or learns all of it from the labels (from scratch). From scratch all layers learn at the
+    full rate: that those near the pixels learn more slowly is for weights that know something already.
     """
     if name in BASELINES:
         return replace(lesson, start=BASELINES[name], weights=None, frozen=True)
     if name not in (FROZEN, SCRATCH):
         raise InputError(f"There is no control {name!r}; there are {', '.join(CONTROLS)}.")
-    return replace(lesson, start=spec.name.removesuffix(RANDOM_SUFFIX), weights=RANDOM, frozen=name == FROZEN)
+    found = replace(lesson, start=spec.name.removesuffix(RANDOM_SUFFIX), weights=RANDOM, frozen=name == FROZEN)
+    return found if name == FROZEN else replace(found, layer_rate=FULL_RATE)
 
 
 def same_lesson(lesson: Lesson, spec: EncoderSpec) -> str:
@@ -211,15 +215,17 @@ def same_lesson(lesson: Lesson, spec: EncoderSpec) -> str:
 
     >>> import deepsentinel.encoders as encoders
     >>> spec = encoders.find("fusion-nano")
-    >>> lesson = Lesson((), None, "fusion-nano", "random", False, 32, 0.8, 16, 64, Plan(steps=1))
-    >>> same_lesson(lesson, spec)
-    'from scratch'
+    >>> lesson = Lesson((), None, "fusion-nano", "random", False, 32, 1.0, 16, 64, Plan(steps=1))
+    >>> same_lesson(lesson, spec), same_lesson(replace(lesson, layer_rate=0.8), spec)
+    ('from scratch', '')
     """
     if isinstance(lesson.start, str) and lesson.start in BASELINES.values():
         return next(name for name, start in BASELINES.items() if start == lesson.start)
     if not lesson.from_scratch:
         return ""
-    return FROZEN if lesson.frozen else SCRATCH
+    if lesson.frozen:
+        return FROZEN
+    return SCRATCH if lesson.layer_rate == FULL_RATE else ""
 
 
 @dataclass(frozen=True)

@@ -102,3 +102,25 @@ def adversaries(critic: nn.Module, real: Tensor, fake: Tensor, weight: float) ->
     still = {name: value.detach() for name, value in critic.named_parameters()}
     judged = torch.func.functional_call(critic, still, (fake,))
     return {"critic": 0.5 * learns, "fooling": weight * F.softplus(-judged).mean()}
+
+
+# What two networks learn against each other: their sum does not fall as both get better.
+GAME = ("critic", "fooling")
+# By how much less numbers that go together count than numbers that do not differ, as published.
+TOGETHER = 0.04
+
+
+def apart(vectors: Tensor) -> Tensor:
+    """How far vectors (N, D) are from using all their numbers (VICReg, Bardes et al. 2022), 0 at best.
+
+    >>> import torch
+    >>> one = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    >>> many = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
+    >>> bool(apart(many) < 0.1 < apart(one.expand(-1, 8)))
+    True
+    """
+    centred = vectors - vectors.mean(dim=0)
+    spread = (centred.var(dim=0) + 1e-4).sqrt()
+    shared = centred.T @ centred / max(len(vectors) - 1, 1)
+    together = (shared.square().sum() - shared.diagonal().square().sum()) / vectors.shape[1]
+    return F.relu(1 - spread).mean() + TOGETHER * together

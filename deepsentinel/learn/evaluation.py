@@ -24,7 +24,8 @@ from .mistakes import SampleScores, places_of, worst_of
 from .model import Model
 from .pretraining import Pretrained
 from .probabilities import reliability
-from .report import CONTROLS, MODEL, Report, score_rows
+from .processes import alone
+from .report import AS_LONG, CONTROLS, LOWER_IS_BETTER, MODEL, Report, score_rows
 from .report_words import number, words
 from .scoring import Scorer, ahead
 
@@ -65,14 +66,14 @@ def evaluate(
         have the same lesson, and the model a second seed. Without them the report is provisional, and says so.
     seeds, steps
         The seeds of all these runs (the model itself is one of them); and how long the controls learn, where the
-        model's own steps are too many.
+        model's own steps are too many; the report is provisional then.
     sensors
         What the model is shown: both, s1, s2 or several of them; None: what it was trained for, "any" being all three.
     block_m
         The side of the blocks of ground that intervals are drawn from.
     batch_size, device, clouds, on_step, progress
-        Samples at once; where; whether what SCL calls cloud is hidden (None: as the model learnt); as in `ds.finetune`;
-        whether a bar is shown.
+        Samples at once; where; whether what SCL calls cloud is hidden from whoever is tested (None: as the model
+        learnt; lessons stay as they were); as in `ds.finetune`; whether a bar is shown.
     worst
         Of how many samples, the worst of all, the report keeps picture, truth and answer.
 
@@ -96,22 +97,27 @@ def evaluate(
     """
     from deepsentinel.embedding.model import pick_device
 
+    if controls:
+        alone("evaluate")
     chosen = pick_device(device)
     hidden = clouds_of(model, clouds)
     ground = Ground(corpora_of(test), block_m=block_m, batch_size=batch_size, clouds=hidden, device=chosen)
     asked = asked_sensors(model, ground.corpora, sensors)
     notes = checked_labels(model, ground.corpora)
-    lesson = lesson_of(model, train, encoder, clouds=hidden, device=chosen) if controls else None
+    # Clouds are hidden in lessons as they were in the model's, whatever it is tested on.
+    lesson = lesson_of(model, train, encoder, device=chosen) if controls else None
     runs = runs_of(model, lesson, seeds, steps)
-    if lesson is not None:
-        notes += shared_samples(lesson.corpora, ground.corpora)
-        if steps is not None and steps != lesson.plan.steps:
-            notes.append(f"The controls learnt for {steps:,} steps, the model for {lesson.plan.steps:,}.")
+    notes += shared_samples(_learnt_from(model, train), ground.corpora)
+    lacking: tuple[str, ...] = ()
+    if lesson is not None and steps is not None and steps != lesson.plan.steps:
+        notes.append(f"The controls learnt for {steps:,} steps, the model for {lesson.plan.steps:,}.")
+        lacking = (AS_LONG,) if steps < lesson.plan.steps else ()
     twin = "" if lesson is None or steps not in (None, lesson.plan.steps) else same_lesson(lesson, model.encoder.spec)
     if twin:
         notes.append(f"The model saw nothing before its labels: it is its own control {twin!r}.")
 
     measured: dict[tuple[str, int], dict[str, Scorer]] = {}
+    heads: dict[str, list[str]] = {}
     each = SampleScores(model, ground.count)
     todo = shown(runs, total=len(runs), what="evaluating", unit="run") if progress and len(runs) > 1 else runs
     for run in todo:
@@ -119,12 +125,29 @@ def evaluate(
             measured[run.what, run.seed] = measured[MODEL, run.seed]
             continue
         judged = model if run.lesson is None else run.lesson.taught(run.seed, on_step=on_step)
+        if type(judged.head) is not type(model.head) and run.what not in heads.get(_head(judged), ()):
+            heads.setdefault(_head(judged), []).append(run.what)
         # Places are of the model itself, with all that it can be shown.
         told = {asked[0]: each} if run.lesson is None else {}
         measured[run.what, run.seed] = {name: ground.measure(judged, name, told.get(name)) for name in asked}
+    for head, names in heads.items():
+        notes.append(
+            f"{' and '.join(names)} answer{'s' if len(names) == 1 else ''} by a {head}, the model by a {_head(model)}, "
+            "as the encoder of each allows: not all of the difference is due to what they know."
+        )
     places = places_of(ground, each, asked[0])
     report = _report(model, ground, runs, measured, notes)
-    return replace(report, places=places, worst=worst_of(model, ground, places, worst))
+    return replace(report, lacking=lacking, places=places, worst=worst_of(model, ground, places, worst))
+
+
+def _learnt_from(model: Model, train: xr.Dataset | Sequence[xr.Dataset] | None) -> Sequence[xr.Dataset]:
+    """What is known of the corpora that a model learnt from."""
+    kept = (getattr(model, "learnt", None) or (None,))[0]
+    return corpora_of(train) if train is not None else kept or ()
+
+
+def _head(model: Model) -> str:
+    return type(model.head).__name__
 
 
 def _report(
@@ -147,6 +170,7 @@ def _report(
                     rows += score_rows(interval, metric, **told)
                     remarks |= {interval.note: None} if interval.note and not cloud else {}
                 if not cloud:
+                    told["n"] = scorer.often or told["n"]
                     for metric, interval in scorer.by_class().items():
                         rows += score_rows(interval, metric, classes=classes, **told)
     of_model = [each for (what, _), each in measured.items() if what == MODEL]
@@ -178,14 +202,14 @@ def _report(
         (*notes, *(f"{remark[0].upper()}{remark[1:]}." for remark in remarks)),
         about,
     )
-    return replace(report, notes=(*_ahead(report, measured), *report.notes))
+    return _ahead(report, measured)
 
 
-def _ahead(report: Report, measured: dict[tuple[str, int], dict[str, Scorer]]) -> list[str]:
+def _ahead(report: Report, measured: dict[tuple[str, int], dict[str, Scorer]]) -> Report:
     """How sure it is that the model is better than its best control, or worse: both saw the same ground."""
     gained = report.gain()
     if gained is None:
-        return []
+        return report
     these, those = (
         [next(iter(each.values())) for (what, _), each in measured.items() if what == name]
         for name in (MODEL, gained[1])
@@ -193,10 +217,13 @@ def _ahead(report: Report, measured: dict[tuple[str, int], dict[str, Scorer]]) -
     found = ahead(these, those)
     numbers = [number(float(value)) for value in (found.value, found.low, found.high)]
     interval = "no interval" if "none" in numbers else f"interval {numbers[1]} to {numbers[2]}"
-    return [
+    note = (
         f"{words(report.headline)} of the model less that of {gained[1]}, block by block of the same ground: "
         f"{numbers[0]}, {interval}."
-    ]
+    )
+    # Of errors, less is a gain.
+    ends = (-found.high, -found.low) if report.headline in LOWER_IS_BETTER else (found.low, found.high)
+    return replace(report, notes=(note, *report.notes), gained=(float(ends[0]), float(ends[1])))
 
 
 def _began(story: dict[str, Any]) -> str:

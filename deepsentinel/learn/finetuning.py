@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deepsentinel.bands import S1_BANDS
 from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError
 
 from .batches import Feed, bands_of, corpora_of
+from .checkpoints import told_of
 from .detection import object_arrays
 from .fit import Plan, Step, fit
 from .labels import Background, classes_of, number_range
 from .model import OBJECT_TASKS, Model, Question
-from .pretraining import NOT_TOLD, Pretrained, started, usual_crop
+from .pretraining import NOT_TOLD, Pretrained, plain, started, usual_crop, which_weights
 from .processes import own_device, rank_and_replicas, together
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def finetune(
     crop_px: int | None = None,
     lr: float = 1e-3,
     layer_rate: float = 0.8,
-    weights: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = True,
     device: str | torch.device = "auto",
@@ -56,6 +58,7 @@ def finetune(
     clouds: bool = True,
     on_step: Callable[[Step], object] | None = None,
     stop: Any = None,
+    progress: bool = True,
     **options: Any,
 ) -> Model:
     """Train an encoder, or only a head on it, to tell labels.
@@ -87,7 +90,7 @@ def finetune(
         faster; else it sees every crop as it is cut and turned.
     steps, batch_size, crop_px, lr, seed
         How long, how many samples a step, the side of random crops, the highest learning rate, what is drawn.
-    out, resume, device, on_device, workers, clouds, on_step, stop
+    out, resume, device, on_device, workers, clouds, on_step, stop, progress
         As in `ds.pretrain`.
     options
         Of the question: loss ("log", "focal", "dice", "log+dice"), balance (0: all pixels alike, 1: all classes alike),
@@ -105,6 +108,10 @@ def finetune(
     """
     from deepsentinel.embedding.model import pick_device
 
+    steps, batch_size, crop_px, lr, seed = (plain(each) for each in (steps, batch_size, crop_px, lr, seed))
+    source: str | None = plain(weights)
+    layer_rate, frozen, clouds = (plain(each) for each in (layer_rate, frozen, clouds))
+    options = {name: plain(value) for name, value in options.items()}
     corpora = corpora_of(corpus)
     known = {each.name for each in fields(Plan)} | set(OF_QUESTION) | {"size"}
     if unknown := [name for name in options if name not in known]:
@@ -114,8 +121,9 @@ def finetune(
     question = asked_question(corpora, task, labels, sensors, background, asked, least)
     plan = Plan(steps=steps, lr=lr, seed=seed, **options)
     chosen = own_device(pick_device(device))
-    start = started(encoder, weights=weights, seed=seed) if isinstance(encoder, str) else started(encoder)
+    start = started(encoder, weights=source, seed=seed) if isinstance(encoder, str) else started(encoder)
     check_sensors(start, sensors)
+    check_held(bands_of(start.spec, corpora[0]), sensors)
     rank, replicas = rank_and_replicas()
     feed = Feed(
         corpora,
@@ -136,7 +144,8 @@ def finetune(
         model = Model(start, question, frozen=frozen, size=size, cache_features=cache_features).to(chosen)
     model.story = {
         "encoder": start.spec.name,
-        "weights": weights,
+        "weights": source,
+        "start": which_weights(encoder, start, source),
         "task": task,
         "labels": labels,
         "sensors": sensors,
@@ -147,7 +156,7 @@ def finetune(
         "cache_features": cache_features,
         "layer_rate": layer_rate,
         "question": asked,
-        "plans": [str(each.attrs.get("plan", "")) for each in corpora],
+        "plans": told_of(corpora),
         "samples": len(feed),
         "bands": [band for names in feed.bands.values() for band in names],
         "crop_px": feed.crop_px,
@@ -155,16 +164,21 @@ def finetune(
         "size": size,
         **{name: value for name, value in asdict(plan).items() if name not in NOT_TOLD},
     }
+    # The classes are the model's already, and too many to be told twice; what is learnt depends on all of them.
+    classes = None if question.classes is None else question.classes.to_plain()
+    told = {**model.story, "classes": classes, "scale": question.scale}
     history = fit(
         model,
         feed,
         plan,
         out=out,
         resume=resume,
-        story=json.dumps(model.story, sort_keys=True),
+        story=json.dumps(told, sort_keys=True),
+        result=MODEL_FILE,
         groups=layered(model, plan, layer_rate),
         on_step=on_step,
         stop=stop,
+        shown="fine-tuning" if progress and on_step is None else "",
     )
     model.history = history.table()
     # What a second seed and the controls begin with; a name is looked up again.
@@ -209,20 +223,34 @@ def check_sensors(encoder: Encoder, sensors: str) -> None:
         )
 
 
+def check_held(bands: Sequence[str], sensors: str) -> None:
+    """Refuse sensors of which a corpus holds no band that the encoder takes.
+
+    >>> check_held(["B04", "B08"], "both")
+    Traceback (most recent call last):
+    deepsentinel.errors.InputError: sensors='both', and ... has none of Sentinel-1: pass sensors="s2", ...
+    """
+    held = {"s1" if band in S1_BANDS else "s2" for band in bands}
+    lacking = [each for each in ("s1", "s2") if each not in held and sensors in (each, "both", "any")]
+    if lacking:
+        raise InputError(
+            f"sensors={sensors!r}, and what the encoder takes of this corpus ({' '.join(bands)}) has none of "
+            f'Sentinel-{lacking[0][1]}: pass sensors="{"".join(held)}", or a corpus of both.'
+        )
+
+
 def layered(model: Model, plan: Plan, layer_rate: float) -> list[dict[str, Any]]:
     """Parameter groups: the head at the full rate, the encoder's layers ever more slowly towards the pixels."""
     if not 0 < layer_rate <= 1:
         raise InputError(f"layer_rate={layer_rate!r}: more than 0, at most 1.")
-    deepest = max((_layer(name) for name, _ in model.encoder.named_parameters()), default=0)
+    deepest = max((_layer(name, 0) for name, _ in model.encoder.named_parameters()), default=0)
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, value in model.named_parameters():
         if not value.requires_grad:
             continue
         rate = 1.0
         if name.startswith("encoder."):
-            # Norms behind the last layer learn as that does.
-            layer = deepest if name.startswith("encoder.norm.") else _layer(name)
-            rate = layer_rate ** (deepest + 1 - layer)
+            rate = layer_rate ** (deepest + 1 - _layer(name.removeprefix("encoder."), deepest))
         groups.setdefault((rate, value.ndim > 1), []).append(value)
     return [
         {"params": values, "lr": plan.lr * rate, "weight_decay": plan.weight_decay if matrix else 0.0}
@@ -230,7 +258,19 @@ def layered(model: Model, plan: Plan, layer_rate: float) -> list[dict[str, Any]]
     ]
 
 
-def _layer(name: str) -> int:
-    """The number of the layer in a parameter's name, from 1; 0 before the first."""
-    found = re.search(r"(?:blocks|layers?|stages|denseblock|stage)[._]?(\d+)", name)
+# What stands behind the last layer learns as that does: norms, and where HRNet widens what its branches say.
+BEHIND = re.compile(r"^(?:model\.|backbone\.)?(?:(?:fc_)?norm|features_norm5|incre_modules)\.")
+# A transition goes with the layer before it, after which it is counted.
+LAYERS = re.compile(r"(?:blocks|layers?|stages|denseblock|stage|transition)[._]?(\d+)")
+
+
+def _layer(name: str, deepest: int) -> int:
+    """The number of the layer in a parameter's name, from 1; 0 before the first, and behind all of them the deepest.
+
+    >>> [_layer(name, 9) for name in ("kernels.S1.weight", "blocks.0.fc1.weight", "norm.weight")]
+    [0, 1, 9]
+    """
+    if BEHIND.match(name):
+        return deepest
+    found = LAYERS.search(name)
     return 0 if found is None else int(found.group(1)) + 1

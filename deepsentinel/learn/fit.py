@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from deepsentinel.errors import InputError, TrainingError
+from deepsentinel.progress import progress
 
 from .batches import Batch
 from .checkpoints import CHECKPOINT, HISTORY, Folder
@@ -53,17 +54,20 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: bool = True,
     story: str = "",
+    result: str = "",
     groups: Iterable[Mapping[str, Any]] | None = None,
     on_step: Callable[[Step], object] | None = None,
     stop: Any = None,
+    shown: str = "",
 ) -> History:
     """Train a model in place.
 
     out: a folder for the checkpoint and the history; a run found there goes on, unless resume=False. story: what makes
-    a run this one; the checkpoint of another is refused. groups: parameter groups with their own `lr`; None: all, at
+    a run this one; the checkpoint of another is refused. result: the file that the caller writes into the folder at
+    the end; one of an earlier run goes when resume=False. groups: parameter groups with their own `lr`; None: all, at
     the plan's. on_step: called with a `Step` at every look. stop: a function, or an Event, that ends the run early;
     what was learnt until then stays, and is written. Of several processes the first one alone calls on_step, any may
-    stop all of them, and that they ask each other at looks.
+    stop all of them, and that they ask each other at looks. shown: what a bar says that counts the steps; "": no bar.
     """
     from lightning.fabric import Fabric
 
@@ -78,7 +82,7 @@ def fit(
         precision=cast(Any, precision),
     )
     fabric.launch()
-    run = _Run(model, plan, fabric, groups, None if out is None else Folder(Path(out).expanduser(), story))
+    run = _Run(model, plan, fabric, groups, None if out is None else Folder(Path(out).expanduser(), story, result))
     # oneDNN keeps what it prepares for every new shape, gigabytes of it where each step has shapes of its own.
     steady = not getattr(model, "shapes_vary", False)
     with (
@@ -87,7 +91,9 @@ def fit(
     ):
         if resume:
             run.resume()
-        run.train(batches, on_step, _asked(stop))
+        elif run.folder is not None and not fabric.global_rank:
+            run.folder.clear()
+        run.train(batches, on_step, _asked(stop), shown)
     return run.history
 
 
@@ -121,19 +127,24 @@ class _Run:
         self.wrapped.mark_forward_method("loss")
         self.loss: Any = torch.compile(self.wrapped.loss) if plan.compile else self.wrapped.loss
         self.done = 0
-        self.history = History()
-        self.average = (
-            {name: value.detach().clone() for name, value in model.named_parameters()} if plan.average else None
-        )
+        self.history, self.parts = History(), _Parts()
+        # Whether the last row of the history is of a stop between two looks, which an unbroken run has not.
+        self.between = False
+        self.average = {name: value.detach().clone() for name, value in _averaged(model)} if plan.average else None
         self.logs: Logs | None = None
 
-    def train(self, batches: Batches, on_step: Callable[[Step], object] | None, asked: Callable[[], bool]) -> None:
-        plan, parts = self.plan, _Parts()
+    def train(
+        self, batches: Batches, on_step: Callable[[Step], object] | None, asked: Callable[[], bool], shown: str = ""
+    ) -> None:
+        plan = self.plan
         self.model.train()
         if self.done < plan.steps:
             self._begin(batches)
         began, samples = time.perf_counter(), 0
         feed = batches.run(self.done * plan.accumulate, plan.steps * plan.accumulate)
+        if shown and self.done < plan.steps and not self.fabric.global_rank:
+            left, unit = (plan.steps - self.done) * plan.accumulate, "step" if plan.accumulate == 1 else "batch"
+            feed = progress(feed, total=left, what=shown, unit=unit)
         while self.done < plan.steps:
             share = plan.rate(self.done)
             for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
@@ -147,7 +158,7 @@ class _Run:
                     with self.fabric.autocast():
                         losses = self.loss(batch)
                     self.fabric.backward(sum(losses.values()) / plan.accumulate)
-                parts.add(losses)
+                self.parts.add(losses)
             self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=plan.clip, error_if_nonfinite=False)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -155,23 +166,26 @@ class _Run:
             self._follow()
             last = self.done == plan.steps
             halt = not last and self.alone and asked()
-            if self.done % plan.log_every == 0 or last or halt or self.done == 1:
+            due = self.done % plan.log_every == 0 or last or self.done == 1
+            if due or halt:
                 seconds = max(1e-9, time.perf_counter() - began)
-                step = self._look(parts, share, samples * self.fabric.world_size / seconds)
+                step = self._look(share, samples * self.fabric.world_size / seconds, between=not due)
                 if on_step is not None and not self.fabric.global_rank:
                     on_step(step)
                 began, samples = time.perf_counter(), 0
                 halt = not last and (halt or self._any(asked()))
             if last or halt or self.done % plan.checkpoint_every == 0:
-                if parts.count:
-                    self._look(parts, share, 0.0, keep=False)
+                if self.parts.count:
+                    self._means()
                 self.save()
             if halt:
                 self.history.stopped = True
                 break
+        if isinstance(feed, Generator):
+            feed.close()
         if self.average is not None and self.done:
             with torch.no_grad():
-                for name, value in self.model.named_parameters():
+                for name, value in _averaged(self.model):
                     value.copy_(self.average[name])
         if self.logs is not None:
             self.logs.close()
@@ -204,21 +218,28 @@ class _Run:
             # Early on the average is of what there is, not of how it began.
             keep = min(self.plan.average, self.done / (self.done + 10))
             with torch.no_grad():
-                for name, value in self.model.named_parameters():
+                for name, value in _averaged(self.model):
                     self.average[name].lerp_(value, 1 - keep)
 
-    def _look(self, parts: _Parts, share: float, speed: float, *, keep: bool = True) -> Step:
+    def _means(self) -> dict[str, float]:
         """The means of the losses since the last look; a loss that is no number ends the run here."""
-        means = parts.take(self.fabric)
+        means = self.parts.means(self.fabric)
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise self._broken("The loss is no longer a number (NaN or infinite)", f": {', '.join(broken)}")
+        return means
+
+    def _look(self, share: float, speed: float, *, between: bool) -> Step:
+        """A row of the history; between two looks it is for whoever stops, and the next look is as if it were not."""
+        means = self._means()
         row = {"step": self.done, **means, "lr": self.plan.lr * share, "samples_per_s": speed}
-        if keep:
-            self.history.rows.append(row)
+        self.history.rows.append(row)
+        self.between = between
+        if not between:
+            self.parts.clear()
             if self.logs is not None:
                 self.logs.add(row)
-        return Step(self.done, self.plan.steps, means, self.plan.lr * share, speed)
+        return Step(self.done, self.plan.steps, means, self.plan.lr * share, speed, self.model)
 
     def _broken(self, what: str, where: str = "") -> TrainingError:
         kept = "Nothing was written, as out= names no folder. " if self.folder is None else self.folder.kept()
@@ -232,10 +253,15 @@ class _Run:
         held = None if self.folder is None else self.folder.read(self.fabric.device)
         if held is None:
             return
-        self.model.load_state_dict(held["model"])
-        self.optimizer.load_state_dict(held["optimizer"])
-        if self.average is not None:
-            self.average = held["average"]
+        assert self.folder is not None
+        if (self.average is None) != (held["average"] is None):
+            raise self.folder.another("Its weights were averaged, or are to be, and not both")
+        try:
+            self.model.load_state_dict(held["model"])
+            self.optimizer.load_state_dict(held["optimizer"])
+        except (RuntimeError, ValueError) as error:  # other names, shapes or groups
+            raise self.folder.another("Its weights are not those of this model") from error
+        self.average, self.parts = held["average"], _Parts(*held["parts"])
         self.done, self.history.rows = held["done"], held["rows"]
 
     def save(self) -> None:
@@ -245,13 +271,16 @@ class _Run:
         # A loss may be a number where its slope is none; all processes have the same weights.
         if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
             raise self._broken("Weights are no longer numbers (NaN or infinite)")
+        sums = self.parts.shared(self.fabric)
         if not self.fabric.global_rank:
+            rows = self.history.rows
             held = {
                 "done": self.done,
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
-                "rows": self.history.rows,
+                "parts": [sums, self.parts.count],
+                "rows": rows[:-1] if self.between else rows,
             }
             self.folder.write(held, self.history.table())
         # No process reads what another has not written yet.
@@ -261,23 +290,37 @@ class _Run:
 class _Parts:
     """Sums of the parts of the loss, on the device, so that nobody waits for it at every step."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    def __init__(self, sums: Mapping[str, Tensor] | None = None, count: int = 0) -> None:
+        self.sums: dict[str, Tensor] = dict(sums or {})
+        self.count = count
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         self.count += 1
 
-    def take(self, fabric: Any) -> dict[str, float]:
-        """The means since the last time, over all processes."""
-        found = torch.stack([value.float() for value in self.sums.values()]) / max(1, self.count)
-        if fabric.world_size > 1:
-            found = fabric.all_reduce(found, reduce_op="mean")
+    def shared(self, fabric: Any) -> dict[str, Tensor]:
+        """The sums, as the mean of all processes has them."""
+        if fabric.world_size == 1 or not self.sums:
+            return dict(self.sums)
+        found = fabric.all_reduce(torch.stack([value.float() for value in self.sums.values()]), reduce_op="mean")
+        return dict(zip(self.sums, found.unbind(), strict=True))
+
+    def means(self, fabric: Any) -> dict[str, float]:
+        """The means since they were last emptied, over all processes."""
+        found = torch.stack([value.float() for value in self.shared(fabric).values()]) / max(1, self.count)
         means = dict(zip(self.sums, found.tolist(), strict=True))
-        self.sums, self.count = {}, 0
         return {"loss": sum(means.values()), **means}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums, self.count = {}, 0
+
+
+def _averaged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What is averaged over steps: the weights, and what norms keep of what they saw, which goes with the weights."""
+    yield from model.named_parameters()
+    yield from ((name, value) for name, value in model.named_buffers() if value.is_floating_point())
 
 
 def parameter_groups(model: nn.Module, plan: Plan) -> list[dict[str, Any]]:

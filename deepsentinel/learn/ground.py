@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepsentinel.bands import SCL_CLOUDY
+from deepsentinel.corpus.held import held_array
 from deepsentinel.encoders.conv import ConvEncoder
 from deepsentinel.errors import InputError, NothingFoundError
 
@@ -212,9 +213,9 @@ def answers(model: Model, batch: Batch, sensors: str | None = None) -> Any:
 def _clouded(corpus: xr.Dataset, part: Any) -> np.ndarray:
     """Percent of each sample that SCL calls cloud or shadow, or that is not clear; NaN where nothing tells it."""
     if "scl" in corpus.data_vars:
-        found = []
+        found, arrays = [], held_array(corpus, "scl", part.chunks)
         for start in range(0, len(part), PIECE):
-            scl = part.chunks.read_many("scl", part.samples[start : start + PIECE].tolist())
+            scl = arrays.read_many(part.positions[start : start + PIECE])
             flat = scl.reshape(len(scl), -1)
             known = (flat != 0).sum(axis=1)
             cloudy = np.isin(flat, tuple(SCL_CLOUDY)).sum(axis=1)

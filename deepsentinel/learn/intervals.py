@@ -98,29 +98,6 @@ def blocked_interval(
     )
 
 
-def blocked_difference(
-    first: np.ndarray, second: np.ndarray, score: Score, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> Interval:
-    """By how much the first scores higher than the second, both measured on the same blocks.
-
-    Ground that is hard is hard for both, so this is much surer than the two intervals side by side.
-
-    >>> a, b = np.array([[9, 10], [5, 10], [8, 10]] * 5), np.array([[8, 10], [4, 10], [7, 10]] * 5)
-    >>> blocked_difference(a, b, lambda sums: sums[..., 0] / sums[..., 1])
-    0.100 [0.100, 0.100] (95 % interval from 15 blocks of ground)
-    """
-    one, two = np.asarray(first), np.asarray(second)
-    if len(one) != len(two):
-        raise InputError(f"Both have to be measured on the same blocks, and these are {len(one)} and {len(two)}.")
-    return drawn_interval(
-        lambda weight: score(summed(weight, one)) - score(summed(weight, two)),
-        len(one),
-        draws=draws,
-        level=level,
-        seed=seed,
-    )
-
-
 def drawn_interval(score: Score, blocks: int, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
     """The interval of a score that is told how often each block counts: weights (draws, blocks), a score a draw.
 

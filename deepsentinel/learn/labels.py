@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepsentinel.corpus.store import chunks_of
+from deepsentinel.corpus.held import held_array
 from deepsentinel.errors import InputError, NothingFoundError, warn
-from deepsentinel.legend import Legend
+from deepsentinel.legend import Legend, LegendClass
 
 from .batches import corpora_of
 
@@ -112,15 +112,15 @@ def classes_of(
     >>> corpus = ds.open_corpus(recipe.build(tempfile.mkdtemp() + "/corpus.zarr", progress=False).path)
     >>> classes_of(corpus, "osm", least=5)
     Traceback (most recent call last):
-    deepsentinel.errors.NothingFoundError: osm_class_map holds 0 classes to learn ...
+    deepsentinel.errors.NothingFoundError: Of the ... classes of osm_class_map, none is in least=5 samples or more, ...
     """
     if isinstance(least, bool) or not isinstance(least, int | np.integer) or least < 0:
         raise InputError(f"least={least!r}: in how many samples a class has to be, a whole number, is meant.")
     every = corpora_of(corpora)
-    array, conflict = arrays_of(every[0], labels)
+    array, conflict = agreed_arrays(every, labels)
     if background not in ("ignore", "class"):
         raise InputError(f'background={background!r}: "ignore" or "class" is meant.')
-    legend = Legend.from_attrs(every[0][array].attrs)
+    legend = agreed_legend(every, array)
     counts = counted(every, array, conflict)
     if legend is not None:
         unknown = sorted(set(counts) - set(legend.codes) - {0})
@@ -128,7 +128,7 @@ def classes_of(
             raise InputError(
                 f"{array} holds {', '.join(map(str, unknown[:8]))}, which its legend does not know: it has "
                 f"{', '.join(map(str, legend.codes[:12]))}{' ...' if len(legend) > 12 else ''}. Build the corpus with "
-                "the legend that its labels belong to."
+                f"the legend that its labels belong to, or set corpus[{array!r}].attrs where they were changed since."
             )
     if background == "ignore":
         counts.pop(0, None)
@@ -139,6 +139,16 @@ def classes_of(
     if len(kept) < 2:
         held = ", ".join(_name(legend, code) for code in sorted(counts)) or "nothing"
         fewer = f" with least={least}, least_share={least_share:g}" if least > 1 or least_share else ""
+        if least > 1 and len(common) > 1:
+            # They are there, in fewer samples than were asked for.
+            second = sorted((inside.get(code, 0) for code in common), reverse=True)[1]
+            often = sorted(common, key=lambda code: -inside.get(code, 0))
+            named = ", ".join(f"{_name(legend, code)} ({inside.get(code, 0)})" for code in often[:5])
+            raise NothingFoundError(
+                f"Of the {len(common)} classes of {array}, {len(kept) or 'none'} is in "
+                f"least={least} samples or more, and two are needed to tell apart. The most frequent are in: {named}"
+                f"{', ...' if len(common) > 5 else ''}. least={second} leaves two, least=0 all of them."
+            )
         raise NothingFoundError(
             f"{array} holds {len(kept)} class{'' if len(kept) == 1 else 'es'} to learn ({held}) in "
             f"{sum(each.sizes['sample'] for each in every)} samples{fewer}, and two are needed to tell apart. "
@@ -183,6 +193,38 @@ def arrays_of(corpus: xr.Dataset, labels: str) -> tuple[str, str | None]:
     )
 
 
+def agreed_arrays(corpora: Sequence[xr.Dataset], labels: str) -> tuple[str, str | None]:
+    """The same of several corpora, which have to have the same masks."""
+    each = [arrays_of(corpus, labels) for corpus in corpora]
+    arrays = list(dict.fromkeys(array for array, _ in each))
+    if len(arrays) > 1:
+        raise InputError(f"labels={labels!r} is {' in one of these corpora and '.join(arrays)} in another; name one.")
+    masks = {conflict for _, conflict in each}
+    if len(masks) > 1:
+        named = next(mask for mask in masks if mask is not None)
+        raise InputError(
+            f"Some of these corpora have {named} and others do not, so that contested ground would be learnt in some "
+            f"and not in others: build all with it, or leave it out of all, as in corpus.drop_vars({named!r})."
+        )
+    return each[0]
+
+
+def agreed_legend(corpora: Sequence[xr.Dataset], array: str) -> Legend | None:
+    """What the values of a mask mean in all of several corpora; None where none of them says so."""
+    legends = [found for corpus in corpora if (found := Legend.from_attrs(corpus[array].attrs)) is not None]
+    known: dict[int, LegendClass] = {}
+    for entry in (entry for legend in legends for entry in legend):
+        first = known.setdefault(entry.code, entry)
+        if first.name != entry.name:
+            raise InputError(
+                f"{array} of one of these corpora calls {entry.code} {first.name!r}, and that of another "
+                f"{entry.name!r}: these are not the same labels."
+            )
+    if not legends or len(known) == len(legends[0]):
+        return legends[0] if legends else None
+    return Legend(legends[0].name, tuple(known.values()))
+
+
 def counted(corpora: Sequence[xr.Dataset], array: str, conflict: str | None = None) -> dict[int, int]:
     """How many pixels each value has, in up to a thousand samples spread over the corpora."""
     found: dict[int, int] = {}
@@ -210,19 +252,24 @@ def _looked_at(
     for corpus in corpora:
         if array not in corpus.data_vars:
             raise InputError(f"One of these corpora has no {array!r}; all must have the labels that are learnt.")
-        chunks, numbers = chunks_of(corpus), corpus["sample"].values
-        if "status" in corpus.coords:
-            numbers = numbers[corpus["status"].values == "ok"]
-        chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(each, len(numbers))).round().astype(int))]
+        chosen = _spread(corpus, each)
         if not len(chosen):
             continue
-        values = chunks.read_many(array, chosen.tolist())
+        values = held_array(corpus, array).read_many(chosen)
         if values.dtype.kind == "f":
             raise InputError(f"{array} holds numbers, not classes; task='regression' learns those.")
         known = np.ones(values.shape, bool)
         if conflict is not None:
-            known = chunks.read_many(conflict, chosen.tolist()) < CONTRADICTED
+            known = held_array(corpus, conflict).read_many(chosen) < CONTRADICTED
         yield values, known
+
+
+def _spread(corpus: xr.Dataset, most: int) -> np.ndarray:
+    """Positions of some of the samples that were built, spread over all of them."""
+    built = np.arange(corpus.sizes["sample"])
+    if "status" in corpus.coords:
+        built = built[corpus["status"].values == "ok"]
+    return built[np.unique(np.linspace(0, len(built) - 1, min(most, len(built))).round().astype(int))]
 
 
 def _name(legend: Legend | None, code: int) -> str:
@@ -243,14 +290,15 @@ def _colors(legend: Legend | None, codes: Sequence[int]) -> tuple[str, ...]:
 
 def number_range(corpora: Sequence[xr.Dataset], labels: str) -> tuple[str, float, float]:
     """A mask of numbers, and their mean and spread."""
-    array, _ = arrays_of(corpora[0], labels)
+    array, _ = agreed_arrays(corpora, labels)
+    if array.endswith(CLASS_MAP) or agreed_legend(corpora, array) is not None:
+        raise InputError(
+            f"{array} holds the numbers of classes, of which one is no more than another; task='segmentation' tells "
+            "classes, and task='regression' learns a mask of numbers, such as a height or a distance."
+        )
     parts: list[np.ndarray] = []
     for corpus in corpora:
-        chunks, numbers = chunks_of(corpus), corpus["sample"].values
-        if "status" in corpus.coords:
-            numbers = numbers[corpus["status"].values == "ok"]
-        chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(100, len(numbers))).round().astype(int))]
-        parts.append(chunks.read_many(array, chosen.tolist()).astype("float64").ravel())
+        parts.append(held_array(corpus, array).read_many(_spread(corpus, 100)).astype("float64").ravel())
     values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if not len(values) or not values.std():

@@ -13,7 +13,6 @@ import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from deepsentinel.encoders.spec import EncoderSpec
 from deepsentinel.errors import InputError
 from deepsentinel.grids import crs_of
 from deepsentinel.progress import progress as shown
@@ -24,8 +23,6 @@ from .pretraining import CROP_PX
 from .windows import batch_of
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from deepsentinel.embedding.inputs import Scene
 
     from .model import Model
@@ -38,62 +35,13 @@ SAME = 0.5
 BATCH = 16
 
 
-def objects_of(
-    model: Model,
-    patch: xr.Dataset,
-    *,
-    sensors: str | None = None,
-    least_score: float = 0.5,
-    overlap: float = 0.5,
-    window_px: int | None = None,
-    batch_size: int = 16,
-    mask_clouds: bool | None = None,
-    device: str | torch.device = "auto",
-) -> gpd.GeoDataFrame:
-    """The objects in a patch: one row each, the surest first, in the CRS of the patch.
-
-    Parameters
-    ----------
-    model
-        From `ds.finetune(..., task="detection")` or `"instances"`.
-    patch
-        A patch as the model has learnt from, of any size.
-    sensors
-        What the model is shown; None: what it was trained with, and of sensors="any" all that is there.
-    least_score
-        How sure the model must be of an object.
-    overlap, window_px
-        Which share of its side a window has in common with the next, and the side of windows; None: as in training. An
-        object wider than what windows share may be found in pieces.
-    batch_size, mask_clouds, device
-        Windows at once; whether what SCL calls cloud is hidden (None: as the model has learnt); where.
-
-    Returns
-    -------
-    GeoDataFrame
-        `ground_truth` (the code), `name`, `score` and the outline: the box of an object, or, of instances, the border
-        of its pixels.
-    """
-    from deepsentinel.embedding.inputs import Scene
-
-    from .controls import clouds_of
-
-    mode, masked = model.sensors_for(sensors), clouds_of(model, mask_clouds) and "SCL" in patch.data_vars
-    if sensors is None and model.question.sensors == "any":
-        mode = _all_there(patch, model.encoder.spec)
-    with Locator(
-        model,
-        least_score=least_score,
-        overlap=overlap,
-        window_px=window_px,
-        batch_size=batch_size,
-        device=device,
-    ) as locator:
-        return locator(Scene(patch, model.encoder.spec, sensors=mode, mask_clouds=masked), mode)
-
-
 class Locator:
-    """A model that looks for objects window by window; on leaving it is back where it was. See `objects_of`."""
+    """A model that looks for objects window by window; on leaving it is back where it was.
+
+    least_score: how sure it must be of an object. overlap, window_px: which share of its side a window has in common
+    with the next, and the side of windows (None: as in training); an object wider than what windows share may be found
+    in pieces. `ds.predict` calls it, with a patch as the encoder wants it.
+    """
 
     def __init__(
         self,
@@ -179,12 +127,6 @@ class Locator:
         }
         joined: dict[str, Any] = {name: np.concatenate([empty[name], *values]) for name, values in parts.items()}
         return {**joined, "masks": masks} if self.model.task == "instances" else joined
-
-
-def _all_there(patch: Any, spec: EncoderSpec) -> str:
-    names = set(map(str, getattr(patch, "data_vars", ())))
-    there = [key for key, bands in (("s1", spec.s1_bands), ("s2", spec.s2_bands)) if names & set(bands)]
-    return there[0] if len(there) == 1 else "both"
 
 
 def _side(model: Model, window_px: int | None) -> int:

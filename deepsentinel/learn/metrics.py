@@ -167,11 +167,6 @@ class MultiLabel(Tally):
         ]
         return np.stack(each, -1)
 
-    def merge(self, other: MultiLabel) -> None:
-        """Add what another process has tallied."""
-        super().merge(other)
-        self.kept += other.kept
-
 
 def label_f1(table: np.ndarray) -> np.ndarray:
     """F1 of each class, from hits, false finds, misses and the rest along the last axis.
@@ -249,22 +244,6 @@ class Regression(Tally):
         parts = (np.ones(len(t)), t, t * t, e, e * e, np.abs(e))
         sums = np.stack([np.bincount(code, part, len(keys) * outputs) for part in parts], -1)
         self.add(groups or (), keys, sums.reshape(-1, *self.shape))
-
-    def merge(self, other: Regression) -> None:
-        """Add what another process has tallied."""
-        if other.shift is None:
-            return
-        if self.shift is None:
-            self.shift = other.shift
-        away = other.shift - self.shift
-        moved = Regression(self.shape[0])
-        moved.groups = other.groups
-        for key, cell in other.cells.items():
-            n, t, squares = cell[:, 0], cell[:, 1], cell[:, 2]
-            new = cell.copy()
-            new[:, 1], new[:, 2] = t + n * away, squares + 2 * away * t + n * away**2
-            moved.cells[key] = new
-        super().merge(moved)
 
 
 def _r2(table: np.ndarray) -> np.ndarray:

@@ -192,7 +192,7 @@ def worst_of(model: Model, ground: Ground, places: gpd.GeoDataFrame, count: int)
     for position, (said, truth, side) in asked.items():
         key = int(some.sample[position]), float(some.lon[position]), float(some.lat[position])
         at, corpus = int(some.place[position]), some.corpora[some.corpus[position]]
-        found[key] = drawn(model.task, said, truth, side), *_pictured(corpus, at)
+        found[key] = drawn(model.task, said, truth, side), *pictured(corpus, at)
     done = []
     for row in rows:
         lon, lat = float(ground.lon[row]), float(ground.lat[row])
@@ -242,7 +242,7 @@ def thinned(values: np.ndarray) -> np.ndarray:
     return values[..., down, across]
 
 
-def _pictured(corpus: xr.Dataset, at: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def pictured(corpus: xr.Dataset, at: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The bands that a sample is best drawn from, with its clouds, and what they are."""
     patch = patch_of(corpus, at, labels=False)
     flat = {str(name): values for name, values in patch.data_vars.items() if values.ndim == 2}

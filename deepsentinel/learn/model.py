@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepsentinel.encoders.base import Encoder
-from deepsentinel.errors import InputError, SourceError
+from deepsentinel.errors import InputError, SourceError, warn
 from deepsentinel.files import write_bytes
 
 from .batches import Batch, Feed
@@ -198,6 +199,7 @@ class Model(nn.Module):
         """What is right: numbers of classes (B, H, W), whether a class is there or its share (B, K), or numbers."""
         self._check_numbers()
         if self.question.classes is None:
+            self._check_size(batch.labels[self.question.array], batch)
             return batch.labels[self.question.array].float()
         targets = self.question.classes.targets(batch.labels)
         if self.task == "segmentation":
@@ -232,10 +234,14 @@ class Model(nn.Module):
         """Write encoder, head and classes into one file of safetensors, which `load_model` reads."""
         from safetensors.torch import save
 
-        target = Path(path).expanduser()
+        from deepsentinel.encoders.registry import registry
+
+        target, name = Path(path).expanduser(), self.encoder.spec.name.removesuffix("-random")
+        if name not in registry():
+            warn(f"{name} is an encoder of your own: load_model({str(target)!r}, encoder=...) needs one like it.")
         told = {
             "format": FORMAT,
-            "encoder": self.encoder.spec.name.removesuffix("-random"),
+            "encoder": name,
             "question": {**vars(self.question), "classes": None},
             "classes": None if self.question.classes is None else self.question.classes.to_plain(),
             "frozen": self.frozen,
@@ -253,8 +259,13 @@ class Model(nn.Module):
         return f"{self.task} of {what} from {seen}, on {self.encoder.spec.name}"
 
 
-def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Model:
+def load_model(
+    path: str | os.PathLike[str], *, encoder: Encoder | None = None, device: str | torch.device = "cpu"
+) -> Model:
     """A model that `Model.save` wrote, ready for use.
+
+    encoder: where the model's encoder has no name in `ds.list_encoders()`, one of the same build; a copy of it takes
+    the weights of the file.
 
     >>> load_model("nothing.safetensors")
     Traceback (most recent call last):
@@ -263,6 +274,7 @@ def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cp
     from safetensors import SafetensorError, safe_open
 
     from deepsentinel.encoders import find, load_encoder
+    from deepsentinel.encoders.registry import registry
 
     source = Path(path).expanduser()
     if not source.is_file():
@@ -279,9 +291,22 @@ def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cp
         name: tuple(value) if isinstance(value, list) else value for name, value in told["question"].items()
     }
     question = Question(**{**asked, "classes": classes})
-    model = Model(load_encoder(told["encoder"], "random"), question, frozen=told["frozen"], size=told["size"])
-    model.load_state_dict(state)
-    model.encoder.spec = find(told["encoder"])  # it is no random one any more
+    name = told["encoder"]
+    if encoder is None and name not in registry():
+        raise InputError(f"{source} has an encoder of somebody's own, {name}: pass encoder=..., one of the same build.")
+    model = Model(
+        load_encoder(name, "random") if encoder is None else copy.deepcopy(encoder),
+        question,
+        frozen=told["frozen"],
+        size=told["size"],
+    )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        wrong = f"encoder= is a {model.encoder.spec.name}" if encoder is not None else "its weights are others"
+        raise InputError(f"{source} holds no model on such an encoder as {name}: {wrong}.") from error
+    if encoder is None:
+        model.encoder.spec = find(name)  # it is no random one any more
     model.story = told["story"]
     rows = told["history"]
     model.history = pd.DataFrame(rows).set_index("step") if rows and "step" in rows[0] else model.history

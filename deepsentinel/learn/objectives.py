@@ -25,7 +25,7 @@ from deepsentinel.encoders.base import Encoder, Tokens
 from deepsentinel.errors import InputError
 
 from .batches import Batch, Feed, encode
-from .decoders import CellDecoder, Critic, PixelDecoder, Projector, adversaries, cells_of
+from .decoders import CellDecoder, Critic, PixelDecoder, Projector, adversaries, apart, cells_of
 from .targets import Target, numbers, scaled, targets, unscaled
 from .views import another, hidden_cells, jittered, kept_cells
 
@@ -244,19 +244,30 @@ class RadarToOptical(Objective):
     all_bands = True
 
     def __init__(
-        self, encoder: Encoder, s1_bands: Sequence[str], s2_bands: Sequence[str], *, weight: float = 0.02
+        self,
+        encoder: Encoder,
+        s1_bands: Sequence[str],
+        s2_bands: Sequence[str],
+        *,
+        weight: float = 0.02,
+        spread: float = 0.1,
     ) -> None:
         super().__init__(encoder, s1_bands, s2_bands)
         if "s1" not in self.modes or not s2_bands:
             raise self._refuse("tells Sentinel-2 from Sentinel-1, so it needs both and an encoder of Sentinel-1")
-        self.weight = weight
+        self.weight, self.spread = weight, spread
         self.painter = PixelDecoder(encoder.spec.width, len(self.s1_bands), len(self.s2_bands))
         self.critic = Critic(len(self.s1_bands) + len(self.s2_bands))
 
     def paint(self, batch: Batch) -> Tensor:
         """Sentinel-2 from Sentinel-1: (B, C, H, W) scaled; `unscaled` brings it to reflectance x 10000."""
+        return self._painted(batch, self._cells(batch))
+
+    def _cells(self, batch: Batch) -> Tensor:
+        return cells_of(encode(self.encoder, batch, "s1"))
+
+    def _painted(self, batch: Batch, cells: Tensor) -> Tensor:
         assert batch.s1 is not None
-        cells = cells_of(encode(self.encoder, batch, "s1"))
         return cast(Tensor, self.painter(cells, scaled(batch.s1, self.s1_bands)))
 
     @torch.no_grad()
@@ -265,18 +276,26 @@ class RadarToOptical(Objective):
         return unscaled(self.paint(batch), self.s2_bands).clamp(min=1)
 
     def loss(self, batch: Batch) -> Losses:
-        """How far off each pixel is, what the critic learns, and what the painter learns from the critic."""
+        """How far off each pixel is, what the critic learns, and what the painter learns from the critic.
+
+        The painter sees the radar's pixels too, so that brightness alone would do for the vectors: a little keeps them
+        from telling nothing else.
+        """
         assert batch.s1 is not None
         assert batch.s2 is not None
         assert batch.s2_mask is not None
-        told = self.paint(batch)
+        cells = self._cells(batch)
+        told = self._painted(batch, cells)
         radar, truth = scaled(batch.s1, self.s1_bands), scaled(batch.s2, self.s2_bands)
         known = batch.s2_mask.unsqueeze(1)
         off = torch.where(known, (told - truth).abs(), 0.0).sum() / (known.sum() * len(self.s2_bands)).clamp(min=1)
         # Under cloud there is no truth, so that both are shown the same there.
         real, fake = torch.where(known, truth, 0.0), torch.where(known, told, 0.0)
+        vectors = cells.flatten(0, 2)
+        vectors = vectors[vectors.isfinite().all(dim=1)]
         return {
             "pixels": off,
+            **({"spread": self.spread * apart(vectors)} if len(vectors) > 1 else {}),
             **adversaries(self.critic, torch.cat([radar, real], 1), torch.cat([radar, fake], 1), self.weight),
         }
 

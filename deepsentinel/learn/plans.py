@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import pandas as pd
 
@@ -50,6 +51,12 @@ class Plan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}={value!r}: a whole number from 1 is meant.")
+        for name in ("lr", "weight_decay", "warmup", "clip", "average"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(f"{name}={value!r}: a number is meant, such as {name}={PLAIN[name]:g}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"seed={self.seed!r}: a whole number is meant.")
         if not self.lr > 0 or not 0 <= self.warmup < 1 or not 0 <= self.average < 1:
             raise InputError(
                 f"lr={self.lr}, warmup={self.warmup}, average={self.average}: lr > 0, the others 0 to < 1."
@@ -70,6 +77,10 @@ class Plan:
         return 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
 
 
+# Each number as it is where nobody says anything.
+PLAIN = {each.name: each.default for each in fields(Plan) if isinstance(each.default, float)}
+
+
 @dataclass(frozen=True)
 class Step:
     """What `on_step` is told."""
@@ -84,6 +95,8 @@ class Step:
     """The learning rate."""
     samples_per_s: float
     """How fast it goes, since the last time."""
+    model: Any = field(default=None, repr=False, compare=False)
+    """What is trained, as it is now: to be looked at, not to be changed."""
 
     def __str__(self) -> str:
         parts = "  ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
@@ -102,3 +115,27 @@ class History:
     def table(self) -> pd.DataFrame:
         """One row a look, indexed by step."""
         return pd.DataFrame(self.rows).set_index("step") if self.rows else pd.DataFrame({"loss": []})
+
+
+# What a processor does in a few minutes.
+STEPS_WITHOUT_GPU = 120
+
+
+def suggested_steps(wanted: int, device: Any = "auto") -> tuple[int, str]:
+    """How many steps of those that are wanted make sense on a device, and why, in words; nothing where it is all.
+
+    >>> suggested_steps(600, "cpu")
+    (120, 'On a processor: 120 steps instead of 600, for a first idea in minutes.')
+    >>> suggested_steps(60, "cpu")
+    (60, '')
+    """
+    from deepsentinel.embedding.model import pick_device
+
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise InputError(f"wanted={wanted!r}: how many steps, a whole number from 1, is meant.")
+    if pick_device(device).type != "cpu" or wanted <= STEPS_WITHOUT_GPU:
+        return wanted, ""
+    where = "No GPU here" if str(device) == "auto" else "On a processor"
+    return STEPS_WITHOUT_GPU, (
+        f"{where}: {STEPS_WITHOUT_GPU} steps instead of {wanted:,}, for a first idea in minutes."
+    )

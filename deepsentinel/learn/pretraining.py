@@ -11,12 +11,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deepsentinel.encoders.base import Encoder
-from deepsentinel.errors import InputError
+from deepsentinel.errors import InputError, warn
 from deepsentinel.files import write_bytes
 
 from . import objectives
 from .batches import Feed, bands_of, corpora_of
+from .checkpoints import told_of
 from .fit import Plan, Step, fit
 from .processes import own_device, rank_and_replicas, together
 
@@ -82,6 +85,7 @@ def pretrain(
     clouds: bool = True,
     on_step: Callable[[Step], object] | None = None,
     stop: Any = None,
+    progress: bool = True,
     **options: Any,
 ) -> Pretrained:
     """Train an encoder on a corpus, or several, without labels.
@@ -109,6 +113,8 @@ def pretrain(
         Whether what SCL calls cloud or shadow is hidden.
     on_step, stop
         `on_step(step)` is called every few steps; `stop()` true, or a set `threading.Event`, ends the run early.
+    progress
+        Whether a bar counts the steps, where `on_step` does not tell of them.
     options
         Of the loop (`deepsentinel.learn.fit.Plan`: accumulate, warmup, precision, average, logs, ...), and of the
         objective (its class in `deepsentinel.learn.objectives`: seen, contrast, temperature, ...).
@@ -124,6 +130,9 @@ def pretrain(
     """
     from deepsentinel.embedding.model import pick_device
 
+    steps, batch_size, crop_px, lr, seed = (plain(each) for each in (steps, batch_size, crop_px, lr, seed))
+    near_m, far_m, clouds = plain(near_m), plain(far_m), plain(clouds)
+    options = {name: plain(value) for name, value in options.items()}
     corpora = corpora_of(corpus)
     kind = objectives.find(objective)
     loop, own = split_options(options, kind)
@@ -151,21 +160,38 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = objectives.build(objective, start, feed, **own).to(chosen)
+    held = [sensor for sensor in ("s1", "s2") if sensor in feed.bands]
+    if "both" in start.spec.modes and len(held) == 1:
+        warn(
+            f"This corpus has Sentinel-{held[0][1]} only, so that {objective} learns from that alone: nothing brings "
+            f"the sensors together, and of the other {start.spec.name} stays as it was."
+        )
     story: dict[str, Any] = {
         "encoder": start.spec.name,
+        "start": which_weights(encoder, start),
         "objective": objective,
         "options": own,
         "corpora": [str(each.attrs.get("title", "")) for each in corpora],
-        "plans": [str(each.attrs.get("plan", "")) for each in corpora],
+        "plans": told_of(corpora),
         "samples": len(feed),
         "bands": list(feed.bands.get("s2", [])) + list(feed.bands.get("s1", [])),
         "crop_px": feed.crop_px,
         "batch_size": batch_size,
+        "clouds": clouds,
         "triplets": triplets,
         **{name.name: getattr(plan, name.name) for name in fields(Plan) if name.name not in NOT_TOLD},
     }
     history = fit(
-        model, feed, plan, out=out, resume=resume, story=json.dumps(story, sort_keys=True), on_step=on_step, stop=stop
+        model,
+        feed,
+        plan,
+        out=out,
+        resume=resume,
+        story=json.dumps(story, sort_keys=True),
+        result=ENCODER_FILE,
+        on_step=on_step,
+        stop=stop,
+        shown="pretraining" if progress and on_step is None else "",
     )
     found = Pretrained(model.encoder.eval(), model, history.table(), story, history.stopped)
     if out is not None and not feed.rank:
@@ -179,6 +205,27 @@ def pretrain(
 NOT_TOLD = ("log_every", "checkpoint_every", "compile", "logs")
 
 
+def plain(value: Any) -> Any:
+    """A number of numpy as Python has it, a path as text: what a story is told in.
+
+    >>> import numpy as np
+    >>> plain(np.int64(3)), plain(Path("runs") / "encoder.safetensors")
+    (3, 'runs/encoder.safetensors')
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def which_weights(encoder: str | Encoder | Pretrained, start: Encoder, weights: str | None = "random") -> str:
+    """Which weights a run begins with, by their fingerprint; "" where its seed and a name tell it already."""
+    from deepsentinel.embedding.model import fingerprint
+
+    spec = start.spec
+    drawn = weights == "random" or spec.name.endswith("-random") or (weights is None and not (spec.url or spec.shipped))
+    return "" if isinstance(encoder, str) and drawn else fingerprint(start)
+
+
 def split_options(options: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the loop, and those of an objective; any other is refused.
 
@@ -186,21 +233,38 @@ def split_options(options: dict[str, Any], kind: type) -> tuple[dict[str, Any], 
     ({'clip': 2.0}, {'seen': 0.5})
     """
     of_loop = {each.name for each in fields(Plan)}
-    of_kind = {
-        name
-        for name, given in inspect.signature(kind).parameters.items()
-        if given.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    given = inspect.signature(kind).parameters.values()
+    usual = {each.name: each.default for each in given if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    of_kind = set(usual)
     unknown = [name for name in options if name not in of_loop | of_kind]
     if unknown:
         raise TypeError(
             f"There is no option {unknown[0]!r}; the loop has {', '.join(sorted(of_loop))}, {kind.__name__} has "
             f"{', '.join(sorted(of_kind)) or 'none'}."
         )
+    for name in [name for name in options if name in of_kind]:
+        _check_option(name, options[name], usual[name])
     return (
         {name: value for name, value in options.items() if name in of_loop},
         {name: value for name, value in options.items() if name in of_kind},
     )
+
+
+# Options of objectives that are shares of something.
+SHARES = ("seen", "dateless", "momentum")
+
+
+def _check_option(name: str, value: Any, usual: Any) -> None:
+    """Refuse what is no number, or no list of sizes, where one is meant."""
+    if not isinstance(usual, float):
+        sizes = isinstance(value, list | tuple) and all(isinstance(each, int) and each > 0 for each in value)
+        if name == "patches" and value is not None and not sizes:
+            raise InputError(f"patches={value!r}: sides of patches in pixels are meant, such as [4, 8].")
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < float("inf") or (name in SHARES and value > 1):
+        told = "a share from 0 to 1" if name in SHARES else "a number from 0"
+        raise InputError(f"{name}={value!r}: {told} is meant, such as {name}={usual:g}.")
 
 
 def started(encoder: str | Encoder | Pretrained, *, weights: str | None = "random", seed: int = 0) -> Encoder:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 import torch.distributed
 
+from deepsentinel.errors import InputError
+
 
 def rank_and_replicas(environment: Mapping[str, str] | None = None) -> tuple[int, int]:
     """Which of how many processes this is, as a `Feed` wants to know it.
@@ -17,6 +19,20 @@ def rank_and_replicas(environment: Mapping[str, str] | None = None) -> tuple[int
     """
     given = os.environ if environment is None else environment
     return int(given.get("RANK", "0")), int(given.get("WORLD_SIZE", "1"))
+
+
+def alone(what: str, environment: Mapping[str, str] | None = None) -> None:
+    """Refuse what trains one model after another, where several processes would each train all of them.
+
+    >>> alone("evaluate", {"WORLD_SIZE": "2"})
+    Traceback (most recent call last):
+    deepsentinel.errors.InputError: evaluate() is for one process, and torchrun started 2: run it in a script ...
+    """
+    if (count := rank_and_replicas(environment)[1]) > 1:
+        raise InputError(
+            f"{what}() is for one process, and torchrun started {count}: run it in a script of its own, without "
+            "torchrun."
+        )
 
 
 def own_device(device: torch.device, environment: Mapping[str, str] | None = None) -> torch.device:

@@ -19,7 +19,7 @@ from deepsentinel.errors import InputError
 
 from .intervals import Interval
 from .mistakes import ERROR, Example
-from .report_words import as_text, few_as_text, few_shot_title, number, signed, words
+from .report_words import as_text, few_as_text, few_shot_title, number, standing, words
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 CONTROLS = ("image statistics", "random convolutions", "frozen random", "from scratch")
+AS_LONG = "controls as long as the model"
 SENSORS = {"both": "both sensors", "s1": "radar alone (S1)", "s2": "optical alone (S2)"}
 ALL = "all"
 COLUMNS = {
@@ -56,14 +57,14 @@ def score_rows(
     interval: Interval,
     metric: str,
     *,
-    n: int,
+    n: int | Sequence[int],
     what: str = MODEL,
     sensors: str = "both",
     cloud: str = ALL,
     seed: int = 0,
     classes: Sequence[str] = ("",),
 ) -> list[dict[str, Any]]:
-    """Rows of a report from a score with its interval; `classes` where it has one value a class.
+    """Rows of a report from a score with its interval; `classes` where it has one value a class, `n` of each or of all.
 
     >>> half = Interval(np.array(0.5), np.array(0.4), np.array(0.6), blocks=20)
     >>> score_rows(half, "mean_iou", n=1000)[0]["high"]
@@ -73,9 +74,10 @@ def score_rows(
     if len(parts[0]) != len(classes):
         raise InputError(f"{metric} has {len(parts[0])} values, and there are {len(classes)} classes.")
     head = {"what": what, "sensors": sensors, "cloud": cloud, "seed": seed, "metric": metric}
+    counts = [n] * len(classes) if isinstance(n, int) else n
     return [
-        {**head, "class": name, "value": value, "low": low, "high": high, "n": n}
-        for name, value, low, high in zip(classes, *parts, strict=True)
+        {**head, "class": name, "value": value, "low": low, "high": high, "n": count}
+        for name, value, low, high, count in zip(classes, *parts, counts, strict=True)
     ]
 
 
@@ -99,7 +101,7 @@ class Report:
     rows: pd.DataFrame
     """One row a score: `what` (the model or a control), `sensors`, `cloud` ("all" or a step of cloud cover), `seed`,
     `metric`, `class` ("" for what is not of one class), `value`, `low` and `high` (the ends of its interval), and `n`,
-    how many pixels, samples or objects were scored."""
+    how many pixels, samples or objects were scored, of a class those that are truly of it."""
     confusion: pd.DataFrame | None = None
     """How often each class (rows) was taken by the model for which (columns), over all seeds, both sensors seen."""
     reliability: pd.DataFrame | None = None
@@ -114,6 +116,11 @@ class Report:
     """The worst samples: their pixels, the truth and what the model said."""
     few_shot: pd.DataFrame | None = None
     """What `ds.few_shot` found of classes that were never seen."""
+    lacking: tuple[str, ...] = ()
+    """What else is missing before the score counts, beside what `rows` tell: controls that learnt as long."""
+
+    gained: tuple[float, float] | None = None
+    """The interval of `gain()`, from blocks of the same ground; None where nobody knows it."""
 
     def __post_init__(self) -> None:
         if lost := [name for name in COLUMNS if name not in self.rows.columns]:
@@ -138,6 +145,7 @@ class Report:
             raise InputError("Two classes have the same name.")
         object.__setattr__(self, "rows", rows)
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "lacking", tuple(self.lacking))
 
     def with_few_shot(self, table: pd.DataFrame) -> Report:
         """The same report with a table of `ds.few_shot`: how well classes are known that the model never saw.
@@ -198,14 +206,14 @@ class Report:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What is missing before the score counts: controls, and a second seed, by what was seen."""
+        """What is missing before the score counts: controls, and a second seed, by what was seen; steps of controls."""
         main = self.rows[(self.rows["metric"] == self.headline) & (self.rows["class"] == "")]
         model = main[main["what"] == MODEL]
         settings = list(model[["sensors", "cloud"]].drop_duplicates().itertuples(index=False, name=None))
         seeds = main.groupby(["sensors", "cloud", "what"])["seed"].nunique().to_dict()
         lacks = {f"the control {name!r}": [at for at in settings if (*at, name) not in seeds] for name in CONTROLS}
         lacks["a second seed of the model"] = [at for at in settings if seeds[(*at, MODEL)] < 2]
-        return tuple(name + _where(lost, settings) for name, lost in lacks.items() if lost)
+        return (*(name + _where(lost, settings) for name, lost in lacks.items() if lost), *self.lacking)
 
     @property
     def measured(self) -> list[str]:
@@ -228,6 +236,11 @@ class Report:
         sign = -1 if self.headline in LOWER_IS_BETTER else 1
         best = str((sign * controls).idxmax())
         return float(sign * (here[MODEL] - controls[best])), best
+
+    def standing(self) -> str:
+        """How the model stands beside its best control, in words; nothing where there is none."""
+        gained = self.gain()
+        return standing(*gained, self.gained) if gained else ""
 
     # -- words ---------------------------------------------------------------------------------------------------------
 
@@ -252,7 +265,9 @@ class Report:
             found[SENSORS[sensors]] = as_text(self.scores(self.headline, sensors=sensors).reset_index())
         clouds = main[(main["what"] == MODEL) & (main["metric"] == self.headline) & (main["cloud"] != ALL)]
         if len(clouds):
-            found["the model by cloud"] = as_text(clouds, ["sensors", "cloud"])
+            of_each = self.classes and self.headline in BY_CLASS
+            other = " (each step is other ground: its mean is over the classes that occur there)" if of_each else ""
+            found[f"the model by cloud{other}"] = as_text(clouds, ["sensors", "cloud"])
         others = of_all[(of_all["what"] == MODEL) & (of_all["metric"] != self.headline)]
         if len(others):
             found["other scores of the model"] = as_text(
@@ -289,8 +304,7 @@ class Report:
     def __repr__(self) -> str:
         lines = [line for line in (self._warning(), self._title()) if line]
         lines += [f"{name}: {value}" for name, value in self.about.items()]
-        if gained := self.gain():
-            lines.append(f"{signed(gained[0])} than the best control ({gained[1]})")
+        lines += [told] if (told := self.standing()) else []
         for title, shown in self._shown().items():
             lines += ["", title, shown.to_string(index=False)]
         lines += ["", *self._hints()] if self._hints() else []
@@ -305,12 +319,11 @@ class Report:
         parts.append(f"<b>{escape(self._title())}</b>")
         parts += [f"<br>{escape(str(name))}: {escape(str(value))}" for name, value in self.about.items()]
         shown = self._shown()
-        if gained := self.gain():
-            parts.append(f"<br>{escape(signed(gained[0]))} than the best control ({escape(gained[1])})")
+        parts += [f"<br>{escape(told)}"] if (told := self.standing()) else []
         for title, table in shown.items():
             parts.append(f"<p><i>{escape(title)}</i></p>{table.to_html(index=False, border=0)}")
-        told = [*self._hints(), *(f"note: {note}" for note in self.notes)]
-        return "".join(parts) + "".join(f"<br>{escape(each)}" for each in told)
+        below = [*self._hints(), *(f"note: {note}" for note in self.notes)]
+        return "".join(parts) + "".join(f"<br>{escape(each)}" for each in below)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

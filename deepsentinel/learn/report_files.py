@@ -41,7 +41,7 @@ def save_report(report: Report, target: Path, *, figures: bool) -> Path:
     if target.is_dir() and (others := {path.name for path in target.iterdir()} - set(FILES)):
         raise InputError(f"{target} holds other files ({sorted(others)[0]}); give a report a folder of its own.")
     told: dict[str, Any] = {"format": FORMAT, "task": report.task, "classes": list(report.classes)}
-    told |= {"notes": list(report.notes), "about": dict(report.about)}
+    told |= {"notes": list(report.notes), "about": dict(report.about), "lacking": list(report.lacking)}
     if report.reliability is not None:
         told["reliability"] = {
             str(name): [None if np.isnan(value) else float(value) for value in values]
@@ -51,6 +51,8 @@ def save_report(report: Report, target: Path, *, figures: bool) -> Path:
         told["places"] = dict(report.places.attrs)
     if report.few_shot is not None:
         told["few_shot"] = dict(report.few_shot.attrs)
+    if report.gained is not None:
+        told["gained"] = [None if np.isnan(end) else float(end) for end in report.gained]
     told["worst"] = [_plain(each) for each in report.worst]
     text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_folder(target, replace=True) as temporary:
@@ -89,6 +91,7 @@ def read_report(source: Path) -> Report:
             )
             few.attrs = dict(told.get("few_shot", {}))
         curve = told.get("reliability")
+        ends = [np.nan if end is None else float(end) for end in told.get("gained") or ()]
         return Report(
             told["task"],
             tuple(told["classes"]),
@@ -100,6 +103,8 @@ def read_report(source: Path) -> Report:
             _places(source, told["places"]) if "places" in told else None,
             _examples(source, told.get("worst", [])),
             few,
+            tuple(told.get("lacking", ())),
+            (ends[0], ends[1]) if ends else None,
         )
     except SourceError:
         raise

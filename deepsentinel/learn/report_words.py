@@ -32,9 +32,22 @@ def few_shot_title(table: pd.DataFrame) -> str:
     >>> few_shot_title(pd.DataFrame({"classes": [3], "n": [90]}))
     '3 classes never seen, balanced accuracy from a few examples of each'
     """
-    named = table.attrs.get("held_out", ())
-    told = f" ({', '.join(named[:4])}{', ...' if len(named) > 4 else ''})" if named else ""
+    return few_shot_headline(table, few_shot_names(table))
+
+
+def few_shot_headline(table: pd.DataFrame, names: Sequence[str] = ()) -> str:
+    """The same with some of the classes, or with none.
+
+    >>> few_shot_headline(pd.DataFrame({"classes": [2]}), ["heath", "marsh"])
+    '2 classes never seen (heath, marsh), balanced accuracy from a few examples of each'
+    """
+    told = f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else ""
     return f"{int(table['classes'].max())} classes never seen{told}, balanced accuracy from a few examples of each"
+
+
+def few_shot_names(table: pd.DataFrame) -> list[str]:
+    """Which classes a table of few_shot is about, where it says so."""
+    return [str(name) for name in table.attrs.get("held_out", ())]
 
 
 def as_text(table: pd.DataFrame, names: Sequence[str] = ("what",)) -> pd.DataFrame:
@@ -71,10 +84,29 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def signed(gain: float) -> str:
-    """How much better or worse.
+def standing(gain: float, than: str, ends: Sequence[float] | None = None) -> str:
+    """How much better or worse than a control, as far as the interval of the difference lets anyone say so.
 
-    >>> signed(-0.25)
-    '0.250 WORSE'
+    >>> standing(-0.25, "from scratch", (-0.31, -0.2))
+    '0.250 WORSE than the best control (from scratch), interval -0.310 to -0.200'
+    >>> standing(0.01, "from scratch", (-0.02, 0.03))
+    'no difference from the best control (from scratch) that this test can show: 0.010, interval -0.020 to 0.030'
+    >>> standing(-0.25, "from scratch")
+    '0.250 worse than the best control (from scratch), with no interval'
     """
-    return f"{number(abs(gain))} {'better' if gain >= 0 else 'WORSE'}"
+    best = f"the best control ({than})"
+    if ends is None or not np.isfinite(ends).all():
+        return f"{number(abs(gain))} {'better' if gain >= 0 else 'worse'} than {best}, with no interval"
+    interval = f"interval {number(ends[0])} to {number(ends[1])}"
+    if not shows(ends):
+        return f"no difference from {best} that this test can show: {number(gain)}, {interval}"
+    return f"{number(abs(gain))} {'better' if gain >= 0 else 'WORSE'} than {best}, {interval}"
+
+
+def shows(ends: Sequence[float] | None) -> bool:
+    """Whether an interval of a difference excludes that there is none.
+
+    >>> shows((0.01, 0.2)), shows((-0.1, 0.2)), shows(None)
+    (True, False, False)
+    """
+    return ends is not None and bool(ends[0] > 0 or ends[1] < 0)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Of free memory, what a corpus may take to stay on the device; gradients and activations want the rest.
 RESIDENT_SHARE = 0.5
 Raw = dict[str, Any]
+# The scene classification, and what stands in it for what nobody knows.
+SCL, UNKNOWN = "scl", 0
 
 
 class Samples:
@@ -44,12 +46,22 @@ class Samples:
     ) -> None:
         parts = []
         for corpus in corpora:
-            scl = ("scl",) if clouds and "scl" in corpus.data_vars else ()
+            scl = (SCL,) if clouds and SCL in corpus.data_vars else ()
             parts.append(PatchDataset(corpus, bands=bands, labels=(*labels, *scl)))
         if any(part.bands != parts[0].bands for part in parts):
             raise InputError("These corpora do not have the same bands; name those that they share in bands=.")
         self.bands = parts[0].bands
-        self.size_px = _size_px(parts[0])
+        for corpus, part in zip(corpora, parts, strict=True):
+            _refuse_cut(corpus, part)
+        sides = [_size_px(part) for part in parts]
+        if len(set(sides)) > 1:
+            raise InputError(
+                f"Samples of these corpora are {' and '.join(map(str, sorted(set(sides))))} px wide, and a batch has "
+                "one size; learn from those of one size, or build the others anew with size_px=."
+            )
+        self.size_px = sides[0]
+        # What SCL is where only some of the corpora have it: elsewhere it is filled with what stands for not known.
+        self._scl = _same_arrays(parts)
         self.triplets = (
             [TripletDataset(corpus, seed=seed, **triplets) for corpus in corpora] if triplets is not None else []
         )
@@ -85,7 +97,7 @@ class Samples:
         found: list[tuple[np.ndarray, Raw]] = []
         for part in np.unique(part_of):
             rows = np.flatnonzero(part_of == part)
-            found.append((rows, self._parts[part][positions[rows] - self._starts[part]]))
+            found.append((rows, self._filled(self._parts[part][positions[rows] - self._starts[part]])))
         if len(found) == 1:
             return found[0][1]
         order = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in found])))
@@ -99,6 +111,14 @@ class Samples:
                 every = every.index_select(0, order.to(every.device))
                 joined[name] = every.view(torch.uint16) if unsigned else every
         return joined
+
+    def _filled(self, raw: Raw) -> Raw:
+        if self._scl is None or SCL in raw:
+            return raw
+        # Where the pixels are: a corpus that is on the device stays there.
+        here = raw["sample"]
+        shape = (len(here), *self._scl.shape)
+        return {**raw, SCL: torch.full(shape, UNKNOWN, dtype=getattr(torch, self._scl.dtype), device=here.device)}
 
 
 def corpora_of(corpora: xr.Dataset | Sequence[xr.Dataset]) -> list[xr.Dataset]:
@@ -116,7 +136,9 @@ def bands_of(spec: EncoderSpec, corpus: xr.Dataset, *, all_of: bool = False) -> 
     """The bands of an encoder that a corpus has; all that have one of the usual encoder's, where more are wanted."""
     from deepsentinel.encoders.registry import find
 
-    held = [str(name) for dim in corpus.dims if "band" in str(dim) for name in corpus[dim].values]
+    # Bands of arrays that were dropped still stand along their dimension.
+    axes = dict.fromkeys(dim for values in corpus.data_vars.values() for dim in values.dims if "band" in str(dim))
+    held = [str(name) for dim in axes for name in corpus[dim].values]
     usual = find("fusion-nano")
     wanted = [*spec.s2_bands, *spec.s1_bands]
     if all_of:
@@ -138,6 +160,40 @@ def _fit(parts: Sequence[PatchDataset], device: torch.device) -> bool:
 
     need = sum(sum(spec.nbytes for spec in (*_arrays(part), *part._masks)) * len(part) for part in parts)
     return need < RESIDENT_SHARE * free_bytes(device)
+
+
+def _refuse_cut(corpus: xr.Dataset, data: PatchDataset) -> None:
+    """Where a sample lies, and what its finer masks say, is known of whole samples."""
+    whole = {spec.name: spec for spec in data.chunks.layout.arrays}
+    for spec in (*_arrays(data), *data._masks):
+        if spec.name not in whole:
+            continue
+        here = corpus[spec.name].sizes
+        for dim, side in zip(whole[spec.name].dims, (0, *whole[spec.name].shape), strict=True):
+            if dim[0] in "yx" and here.get(dim) != side:
+                raise InputError(
+                    f"This corpus is cut to {here.get(dim, 1)} of the {side} px that {spec.name} has along {dim}, and "
+                    "where samples lie is known of whole ones. Pass it uncut: crop_px= trains on crops."
+                )
+
+
+def _same_arrays(parts: Sequence[PatchDataset]) -> ArraySpec | None:
+    """The SCL that some corpora have and others lack; refuses what cannot be put into one batch."""
+    masks = [{spec.name: spec for spec in part._masks} for part in parts]
+    for name in dict.fromkeys(name for each in masks for name in each):
+        shapes = {each[name].shape for each in masks if name in each}
+        if len(shapes) > 1:
+            told = " and ".join(str(shape[-1]) for shape in sorted(shapes))
+            raise InputError(f"{name} is {told} px wide in these corpora; masks of one batch have one size.")
+    facts = [set(part.facts) for part in parts]
+    if lost := sorted({name for each in facts for name in each if not all(name in other for other in facts)}):
+        where = "s1_time and s2_time" if {"doy", "year"} & set(lost) else lost[0]
+        raise InputError(
+            f"Some of these corpora know {lost[0]} of their samples and others do not; leave {where} out of those that "
+            "do, or build the others with it."
+        )
+    known = [each[SCL] for each in masks if SCL in each]
+    return known[0] if 0 < len(known) < len(parts) else None
 
 
 def _size_px(data: PatchDataset) -> int:

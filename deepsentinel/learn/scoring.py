@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,14 @@ class Scorer(ABC):
         """What tells the score that a report is told by, of blocks of ground that are drawn."""
 
     @property
+    def often(self) -> list[int] | None:
+        """How much of what was scored is truly of each class; None where it is not one of several."""
+        return None
+
+    @property
     def absent(self) -> list[int]:
         """The numbers of the classes that do not occur in the truth."""
-        return []
+        return [number for number, count in enumerate(self.often or ()) if not count]
 
 
 def scorer_of(question: Question) -> Scorer:
@@ -117,9 +123,9 @@ class Pixels(Scorer):
         return of_tally(self._table, OVERALL["mean_iou"])
 
     @property
-    def absent(self) -> list[int]:
-        """Classes without a pixel."""
-        return np.flatnonzero(self._table.total().sum(axis=1) == 0).tolist()
+    def often(self) -> list[int]:
+        """Pixels of each class."""
+        return [int(count) for count in self._table.total().sum(axis=1)]
 
 
 class Labels(Scorer):
@@ -130,9 +136,11 @@ class Labels(Scorer):
         self.table = MultiLabel(len(question.classes))
         self.loss = LogLoss(2, ignore=-1)
         self.calibration = Calibration(of="each")
+        self._known: tuple[Interval, Interval] | None = None
 
     def update(self, said: Tensor, truth: Tensor, groups: Groups) -> None:
         """Add probabilities (B, K) and a truth of 1, 0 and NaN."""
+        self._known = None
         chances, right = as_array(said), as_array(truth).astype("float64")
         self.table.update(chances, right, groups)
         classes = np.where(np.isfinite(right), right > 0.5, -1).astype("int64")
@@ -150,7 +158,7 @@ class Labels(Scorer):
             "macro_f1": _blocked(self.table, _macro_f1, where),
             "micro_f1": _blocked(self.table, label_micro_f1, where),
             "accuracy": _blocked(self.table, _share_right, where),
-            "mean_average_precision": self._precision(lambda each: mean_of_known(each), where),
+            "mean_average_precision": self._precision(where)[0],
         }
         if not where:
             # No class counts more than another here, so that it is no weighted log loss.
@@ -163,7 +171,7 @@ class Labels(Scorer):
         """F1 and average precision."""
         return {
             "f1": _blocked(self.table, label_f1, {}),
-            "average_precision": self._precision(lambda each: each, {}),
+            "average_precision": self._precision({})[1],
         }
 
     @property
@@ -172,12 +180,15 @@ class Labels(Scorer):
         return of_tally(self.table, _macro_f1)
 
     @property
-    def absent(self) -> list[int]:
-        """Classes that no sample has."""
+    def often(self) -> list[int]:
+        """Samples that have each class."""
         sums = self.table.total()
-        return np.flatnonzero(sums[:, 0] + sums[:, 2] == 0).tolist()
+        return [int(count) for count in sums[:, 0] + sums[:, 2]]
 
-    def _precision(self, score: Score, where: Mapping[str, Any]) -> Interval:
+    def _precision(self, where: Mapping[str, Any]) -> tuple[Interval, Interval]:
+        """The mean of the average precisions, and each of them, which one set of draws tells."""
+        if not where and self._known is not None:
+            return self._known
         chosen = np.ones(len(self.table.samples_by("block")), bool)
         for name, value in where.items():
             chosen &= self.table.samples_by(name) == value
@@ -189,10 +200,15 @@ class Labels(Scorer):
             for start in range(0, len(weight), step):
                 each = np.zeros((len(weight[start : start + step]), len(chosen)))
                 each[:, chosen] = weight[start : start + step][:, number]
-                parts.append(score(self.table.average_precision(each)))
+                found = self.table.average_precision(each)
+                parts.append(np.concatenate([mean_of_known(found)[..., None], found], axis=-1))
             return np.concatenate(parts)
 
-        return drawn_interval(drawn, len(blocks))
+        told = drawn_interval(drawn, len(blocks))
+        both = part_of(told, 0), part_of(told, slice(1, None))
+        if not where:
+            self._known = both
+        return both
 
 
 class Numbers(Scorer):
@@ -237,6 +253,11 @@ def ahead(these: Sequence[Scorer], those: Sequence[Scorer]) -> Interval:
         return np.asarray(one - other)
 
     return drawn_interval(apart, parts[0][0][1])
+
+
+def part_of(told: Interval, place: Any) -> Interval:
+    """Some of the scores of an interval of several."""
+    return replace(told, value=told.value[place], low=told.low[place], high=told.high[place])
 
 
 def of_tally(tally: Tally, score: Score) -> Drawn:

@@ -12,7 +12,7 @@ from deepsentinel.errors import InputError
 from .intervals import Interval, blocked_interval, drawn_interval
 from .matching_objects import HALF, PANOPTIC, Detections, PanopticQuality
 from .model import Question
-from .scoring import Drawn, Score, Scorer, of_tables
+from .scoring import Drawn, Score, Scorer, of_tables, part_of
 from .tallies import Groups, as_array, mean_of_known, ratio
 
 # Class maps of panoptic quality: where nobody knows.
@@ -89,10 +89,10 @@ class Objects(Scorer):
         return lambda weight: every.score_of_draws(weight)[:, 0], len(every.blocks)
 
     @property
-    def absent(self) -> list[int]:
-        """Classes without an object."""
+    def often(self) -> list[int]:
+        """Objects of each class."""
         table = self._detections().matched().sum(axis=0)
-        return np.flatnonzero(table[:, 0] + table[:, 2] == 0).tolist()
+        return [int(count) for count in table[:, 0] + table[:, 2]]
 
     def _detections(self, **where: Any) -> Detections:
         """All pictures, or those of a step of cloud."""
@@ -117,7 +117,7 @@ class Objects(Scorer):
         told = drawn_interval(score, len(every.blocks))
         half, over_all = slice(2, 2 + count), slice(2 + count, None)
         places = {"map_50": 0, "map": 1, "average_precision_50": half, "average_precision": over_all}
-        found = {name: _part(told, place) for name, place in places.items()}
+        found = {name: part_of(told, place) for name, place in places.items()}
         if not where:
             self._known = found
         return found
@@ -172,7 +172,3 @@ MATCHED: Mapping[str, Score] = {
 def _mean_of(score: Score) -> Score:
     """Over the classes that are there: what is found of others is wrong in their own row, and in the precision."""
     return lambda table: mean_of_known(np.where(table[..., 1] + table[..., 3] > 0, score(table), np.nan))
-
-
-def _part(told: Interval, place: Any) -> Interval:
-    return Interval(told.value[place], told.low[place], told.high[place], told.blocks, told.level, told.note)

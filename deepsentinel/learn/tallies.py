@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -127,13 +127,6 @@ class Tally:
         order = sorted(sums, key=lambda value: (str(type(value)), value))
         return order, np.array([sums[key] for key in order], self.dtype).reshape(-1, *self.shape)
 
-    def merge(self, other: Self) -> None:
-        """Add what another process has tallied."""
-        if other.shape != self.shape:
-            raise InputError(f"Tallies of the shapes {self.shape} and {other.shape} cannot be added.")
-        if other.groups is not None:
-            self.add(other.groups, list(other.cells), np.array(list(other.cells.values())))
-
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
     """The mean along the last axis of what is not NaN; NaN where nothing is.
@@ -143,15 +136,6 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(values)
     return ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
-
-
-def left_out(values: np.ndarray) -> int:
-    """How many classes have no score, and so are in no mean.
-
-    >>> left_out(np.array([0.5, np.nan]))
-    1
-    """
-    return int(np.isnan(values).sum())
 
 
 def ratio(part: Any, whole: Any) -> np.ndarray:

@@ -82,6 +82,21 @@ class DemoSource(StacSource):
         return square(lon, lat, size_m)
 
     @property
+    def extent(self) -> Area:
+        """The ground of the whole world, both tiles: what to draw points from when `area` is too small to be split.
+
+        >>> source = DemoSource(size_px=256)
+        >>> round(source.extent.width_km), round(source.area.width_km)
+        (4, 1)
+        """
+        import shapely
+
+        from deepsentinel.aoi import area
+
+        scenes = self.search(self.area, sensors=("S2",))
+        return area(shapely.union_all(scenes.drop_duplicates("tile").geometry.to_numpy()))
+
+    @property
     def labels(self) -> Mapping[str, Path]:
         """Files of labels: corine, osm, parcels_2018, parcels_2019, and class and land cover maps by year and tile."""
         from .demo_catalog import catalog_paths

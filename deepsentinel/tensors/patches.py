@@ -12,6 +12,8 @@ import xarray as xr
 from torch.utils.data import Dataset
 
 from deepsentinel.bands import REFLECTANCE_SCALE, S1_BANDS, S2_BANDS
+from deepsentinel.corpus.chunks import Chunks
+from deepsentinel.corpus.held import held_array
 from deepsentinel.corpus.layout import ArraySpec
 from deepsentinel.corpus.patches import is_label, refuse_mixed
 from deepsentinel.corpus.store import chunks_of
@@ -31,7 +33,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
 
     With values="raw" pixels are the integers that are stored, half the size to move to a GPU, where `physical` turns
     them into reflectance and dB; with "physical" they are that already, float32, NaN or `fill` where there is no data.
-    Pixels come from the files: what was computed on the Dataset since it was opened does not count.
+    What the Dataset holds counts: arrays that were computed, loaded or added since it was opened are taken from it, in
+    the units of the store, and those that were dropped are gone. All others are read from the files.
 
     ```python
     data = PatchDataset(train, bands=["B04", "B08", "VV"], labels=["corine_class_map"])
@@ -56,8 +59,10 @@ class PatchDataset(Dataset[dict[str, Any]]):
         refuse_mixed(corpus, self.chunks)
         self.values, self.fill = values, fill
         self.labels = _named(labels, "labels")
-        self._pixels = _chosen(self.chunks.layout.arrays, self.chunks.layout.coords, bands)
-        self._masks = [self.chunks.spec(name) for name in self.labels]
+        self._pixels = _chosen(corpus, self.chunks, bands)
+        arrays = {spec.name: held_array(corpus, spec.name, self.chunks) for spec, _, _ in self._pixels}
+        self._held = {**arrays, **{name: held_array(corpus, name, self.chunks) for name in self.labels}}
+        self._masks = [self._held[name].spec for name in self.labels]
         kept = _ok(corpus)
         self.positions = kept
         """Where in the corpus that was given each item is."""
@@ -91,26 +96,26 @@ class PatchDataset(Dataset[dict[str, Any]]):
     def _one(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"There is no sample {index}; this dataset has {len(self)}.")
-        number = int(self.samples[index])
+        position = int(self.positions[index])
         found: dict[str, Any] = {}
         for spec, _, axis in self._pixels:
-            pixels = self.chunks.read(spec.name, number)
+            pixels = self._held[spec.name].read(position)
             found[spec.name] = self._tensor(pixels if axis is None else pixels[..., axis, :, :], spec)
         for spec in self._masks:
-            found[spec.name] = self._tensor(self.chunks.read(spec.name, number), spec)
+            found[spec.name] = self._tensor(self._held[spec.name].read(position), spec)
         found |= {name: values[index].item() for name, values in self.facts.items()}
         if self.ids is not None:
             found["id"] = self.ids[index]
         return found
 
     def _batch(self, indices: np.ndarray) -> dict[str, Any]:
-        numbers = self.samples[indices].tolist()
+        positions = self.positions[indices]
         found: dict[str, Any] = {}
         for spec, _, axis in self._pixels:
-            stack = self.chunks.read_many(spec.name, numbers)
+            stack = self._held[spec.name].read_many(positions)
             found[spec.name] = self._tensor(stack if axis is None else stack[..., axis, :, :], spec)
         for spec in self._masks:
-            found[spec.name] = self._tensor(self.chunks.read_many(spec.name, numbers), spec)
+            found[spec.name] = self._tensor(self._held[spec.name].read_many(positions), spec)
         found |= {name: torch.from_numpy(values[indices]) for name, values in self.facts.items()}
         if self.ids is not None:
             found["id"] = list(self.ids[indices])
@@ -220,16 +225,15 @@ def _named(names: Iterable[str], what: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _chosen(
-    arrays: Sequence[ArraySpec], coords: Mapping[str, Sequence[Any]], bands: Iterable[str] | None
-) -> list[tuple[ArraySpec, list[str], Any]]:
+def _chosen(corpus: xr.Dataset, chunks: Chunks, bands: Iterable[str] | None) -> list[tuple[ArraySpec, list[str], Any]]:
     """The arrays of pixels that hold the bands: each with the names of those and where they lie (None: all of it)."""
     wanted = None if bands is None else _named(bands, "bands")
+    arrays = [held_array(corpus, str(name), chunks).spec for name in corpus.data_vars if not is_label(str(name))]
     held: dict[str, list[str]] = {}
     for spec in arrays:
         axis = next((dim for dim in spec.dims if "band" in dim), None)
-        if axis is not None and not is_label(spec.name):
-            held[spec.name] = [str(name) for name in coords[axis]]
+        if axis is not None:
+            held[spec.name] = [str(name) for name in np.atleast_1d(corpus[axis].values)]
     known = [name for names in held.values() for name in names]
     if wanted is not None:
         lacking = [name for name in wanted if name not in known]

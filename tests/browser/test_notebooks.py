@@ -85,7 +85,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 SLOW = ("02_labels.ipynb", "03_corpus.ipynb", "05_train.ipynb")
 NOTEBOOKS = [
     pytest.param(path.name, marks=[pytest.mark.long] if path.name in SLOW else [])
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    # The explorer is a map and nothing else; test_explorer.py opens it.
+    for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))
 ]
 
 

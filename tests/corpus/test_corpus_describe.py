@@ -117,6 +117,17 @@ def test_the_card_is_written_as_a_page_with_figures_and_as_numbers(corpus: xr.Da
     assert "Imaginary demo world" in page
 
 
+def test_ground_that_samples_share_counts_once() -> None:
+    side_km2 = 2.56**2  # of a window of 256 pixels
+    half = corpus_at(np.array([3.0, 3.0, 3.0]), np.array([0.0, 1280 / 110_574, 1.0]))
+    for part, windows in ((half, 2.5), (half.isel(sample=[0, 1]), 1.5), (half.isel(sample=[0, 2]), 2.0)):
+        assert corpus_card(part, progress=False).facts["ground, km2"] == pytest.approx(windows * side_km2, rel=0.01)
+    # Neither the date line nor a second date of one place makes more of it.
+    across = corpus_at(np.array([179.999, -179.999, 180.0]), np.zeros(3))
+    shared = side_km2 * (1 + 2 * 111.3 * 0.001 / 2.56)
+    assert corpus_card(across, progress=False).facts["ground, km2"] == pytest.approx(shared, rel=0.02)
+
+
 @pytest.mark.parametrize("name", ["README.md", "card.json"])
 def test_a_card_replaces_a_card_and_nothing_else(corpus: xr.Dataset, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("my thesis")

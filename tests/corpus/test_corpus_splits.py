@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from deepsentinel.corpus.blocks import cells, deal, fewest, turned
+from deepsentinel.corpus.buffers import BUFFERS_M
 from deepsentinel.corpus.classes import class_shares, new_to_training
 from deepsentinel.corpus.ground import gaps_m, ground_of, on_ellipsoid
 from deepsentinel.corpus.split_files import load_splits, save_splits
@@ -370,3 +371,25 @@ def test_a_million_samples_take_seconds() -> None:
         print(f"\n1,000,000 samples {name}: {seconds:.1f} s, {told['dropped']:,} dropped, {peak:.2f} GB at the most")
         assert seconds < 60
         assert peak < 3
+
+
+def test_where_the_buffer_is_too_wide_the_error_names_one_that_works() -> None:
+    corpus = lattice(4, 4, step_m=4000)
+    with pytest.raises(
+        InputError, match=r"buffer_m=\d+ works here \(\d+ for train, \d+ for val, \d+ for test\)"
+    ) as why:
+        split(corpus, buffer_m=8000)
+    works = int(str(why.value).split("buffer_m=")[-1].split()[0])
+    parts = split(corpus, buffer_m=works)
+    assert all(part.sizes["sample"] for part in parts)
+    counts = ", ".join(f"{part.sizes['sample']} for {part.attrs['split']['name']}" for part in parts)
+    assert counts in str(why.value)
+    # The next wider one does not.
+    wider = min((each for each in BUFFERS_M if each > works), default=8000)
+    with pytest.raises(InputError, match=f"buffer_m={works} works here"):
+        split(corpus, buffer_m=wider)
+
+
+def test_where_no_buffer_helps_none_is_named() -> None:
+    with pytest.raises(InputError, match=r"No smaller buffer_m= helps"):
+        split(corpus_at(np.zeros(5), np.zeros(5)), buffer_m=100)

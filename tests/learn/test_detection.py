@@ -25,7 +25,7 @@ from deepsentinel.learn.batches import Batch, Feed, bands_of
 from deepsentinel.learn.crops import Cut
 from deepsentinel.learn.detection import detect_boxes, object_arrays, objects_in, pasted, true_boxes
 from deepsentinel.learn.labels import IGNORE, Classes
-from deepsentinel.learn.locating import objects_of, once
+from deepsentinel.learn.locating import once
 from deepsentinel.learn.matching_objects import Detections, overlaps
 from deepsentinel.learn.model import Model, Question, load_model
 
@@ -293,7 +293,7 @@ def test_objects_of_a_patch_lie_on_its_objects_and_are_told_once() -> None:
     model, _ = taught()
     pixels, numbers = scene(3, side=72, count=16)
     patch, truth = patch_of(numbers[:, :60], np.round(pixels[:, :, :60]).astype("uint16"))
-    found = objects_of(model, patch, window_px=SIDE, device="cpu")
+    found = ds.predict(model, patch, window_px=SIDE, device="cpu")
     assert found.crs == truth.crs
     assert set(found["ground_truth"]) == {5}
     assert set(found["name"]) == {"field"}
@@ -311,7 +311,7 @@ def test_objects_of_a_patch_lie_on_its_objects_and_are_told_once() -> None:
 @pytest.mark.long
 def test_a_patch_without_objects_gives_an_empty_table() -> None:
     patch, _ = patch_of(np.zeros((32, 40), "int32"), np.full((len(S2), 32, 40), 1200, "uint16"))
-    found = objects_of(taught()[0], patch, least_score=1.0, device="cpu")
+    found = ds.predict(taught()[0], patch, least_score=1.0, device="cpu")
     assert len(found) == 0
     assert list(found.columns) == ["ground_truth", "name", "score", "geometry"]
     assert found.crs == "EPSG:32631"
@@ -392,6 +392,6 @@ def test_what_cannot_be_asked_is_refused() -> None:
         detect_boxes(other, batch_of(range(1)))
     patch, _ = patch_of(np.zeros((16, 16), "int32"), np.full((len(S2), 16, 16), 1200, "uint16"))
     with pytest.raises(InputError, match="least_score"):
-        objects_of(model, patch, least_score=50)
+        ds.predict(model, patch, least_score=50)
     with pytest.raises(InputError, match="window_px=20"):
-        objects_of(model, patch, window_px=20)
+        ds.predict(model, patch, window_px=20)

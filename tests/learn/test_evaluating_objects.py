@@ -52,7 +52,10 @@ def test_who_finds_all_scores_one(task: str) -> None:
     for sensors in report.measured:
         assert set(values(report, sensors).values()) == {1.0}
     assert by_class(report, "average_precision_50") == dict.fromkeys(NAMES, 1.0)
-    assert set(report.rows["n"][report.rows["cloud"] == "all"]) == {EVERY}
+    every = report.rows[report.rows["cloud"] == "all"]
+    assert set(every["n"][every["class"] == ""]) == {EVERY}
+    each = every[every["class"] != ""].groupby("class")["n"].unique()
+    assert sum(int(count) for (count,) in each) == EVERY
     assert "mAP@0.5" in repr(report)
     assert ("mean PQ" in repr(report)) == (task == "instances")
     shapes = {"detection": "boxes", "instances": "masks"}[task]
@@ -239,12 +242,13 @@ def learnt(task: str, encoder: str = "fusion-nano", sensors: str = "both") -> Mo
 def test_a_report_of_objects_has_its_controls_and_a_second_seed(tmp_path: Path) -> None:
     test = objects().isel(sample=slice(8, 14))
     report = evaluate(learnt("detection"), test, steps=1, device="cpu", progress=False)
-    assert report.missing == ()
+    assert report.missing == ("controls as long as the model",)
     runs = report.rows[["what", "seed"]].drop_duplicates()
     assert sorted(zip(runs["what"], runs["seed"], strict=True)) == sorted(
         (what, seed) for what in (MODEL, *CONTROLS) for seed in (0, 1)
     )
-    assert report.rows.groupby("cloud")["n"].nunique().eq(1).all()
+    assert report.rows[report.rows["class"] == ""].groupby("cloud")["n"].nunique().eq(1).all()
+    assert report.gained is not None
     kept = load_report(report.save(tmp_path / "report"))
     assert kept.task == "detection"
     assert kept.table().equals(report.table())
@@ -252,7 +256,8 @@ def test_a_report_of_objects_has_its_controls_and_a_second_seed(tmp_path: Path) 
 
 
 def test_outlines_on_a_backbone_are_judged_too() -> None:
-    found = values(judged(learnt("instances", "resnet18", "any"), sensors=["s1"]), "s1")
+    test = objects().isel(sample=slice(8, 14))
+    found = values(judged(learnt("instances", "resnet18", "any"), test, sensors=["s1"]), "s1")
     assert {"mean_pq", "mean_sq", "map_50", "recall"} <= set(found)
     assert all(0 <= score <= 1 for name, score in found.items() if np.isfinite(score))
 

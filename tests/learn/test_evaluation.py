@@ -16,10 +16,13 @@ from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundErr
 from deepsentinel.learn.batches import Batch, Feed
 from deepsentinel.learn.checks import shared_samples
 from deepsentinel.learn.evaluation import Ground, answers, each_once, evaluate, padded
+from deepsentinel.learn.intervals import drawn_interval
 from deepsentinel.learn.labels import IGNORE
+from deepsentinel.learn.metrics import MultiLabel
 from deepsentinel.learn.model import Model
 from deepsentinel.learn.report import Report, load_report
-from deepsentinel.learn.scoring import ahead
+from deepsentinel.learn.scoring import Labels, ahead
+from deepsentinel.learn.tallies import mean_of_known
 
 
 def judged(model: Model, test: Any = None, **options: Any) -> Report:
@@ -50,7 +53,12 @@ def test_the_truth_scores_one_and_only_what_is_known_counts() -> None:
         assert found["log_loss"] == pytest.approx(0, abs=1e-5)
         assert found["calibration_error"] == pytest.approx(0, abs=1e-3)
     truth = known(made()[1])
-    assert set(report.rows["n"][report.rows["cloud"] == "all"]) == {(truth != IGNORE).sum()}
+    every = report.rows[report.rows["cloud"] == "all"]
+    assert set(every["n"][every["class"] == ""]) == {(truth != IGNORE).sum()}
+    for at, name in enumerate(NAMES.split()):  # of a class those pixels that are truly of it
+        assert set(every["n"][every["class"] == name]) == {(truth == at).sum()}
+        line = next(line for line in repr(report).split("IoU by class")[1].splitlines() if line.split()[:1] == [name])
+        assert line.split()[-1] == f"{(truth == at).sum():,}"
     assert report.confusion is not None
     assert np.diag(report.confusion).tolist() == [(truth == at).sum() for at in range(4)]
     assert report.confusion.to_numpy().sum() == (truth != IGNORE).sum()
@@ -227,7 +235,8 @@ def test_a_test_without_what_is_asked_is_refused_and_what_is_strange_is_told() -
     report = judged(Says(part, the_truth))
     assert any("town, lake" in note or "lake, town" in note for note in report.notes)
     truth = known(made()[1])
-    assert set(report.rows["n"][report.rows["cloud"] == "all"]) == {(truth < 2).sum()}
+    every = report.rows[(report.rows["cloud"] == "all") & (report.rows["class"] == "")]
+    assert set(every["n"]) == {(truth < 2).sum()}
     without = held.isel(sample=[at for at in range(SAMPLES) if at != 3])
     report = judged(Says(everything, the_truth), without)
     assert any("do not occur in the test and are in no mean: lake" in note for note in report.notes)
@@ -243,6 +252,46 @@ def test_samples_that_were_learnt_from_are_told() -> None:
     with pytest.warns(DeepSentinelWarning, match="4 of the test's samples"):
         assert shared_samples([held.isel(sample=slice(0, 10))], [held.isel(sample=slice(6, 20))])
     assert shared_samples([held.isel(sample=slice(0, 6))], [held.isel(sample=slice(6, 20))]) == []
+    assert shared_samples([], [held]) == []
+
+
+@pytest.mark.parametrize("plan", ["another", ""])
+def test_ground_that_was_learnt_from_is_told_under_any_name(plan: str) -> None:
+    held, _ = made()
+    other = held.isel(sample=slice(6, 20)).assign_attrs(plan=plan)
+    # Samples are 160 m wide and 3 km apart.
+    for east_m, count in ((0, 4), (70, 4), (-70, 4), (90, 0)):
+        moved = other.assign_coords(lon=other["lon"] + east_m / (111_320 * np.cos(np.deg2rad(45))))
+        if count:
+            with pytest.warns(DeepSentinelWarning, match="4 of the test's samples"):
+                assert shared_samples([held.isel(sample=slice(0, 10))] * 2, [moved])
+        else:
+            assert shared_samples([held.isel(sample=slice(0, 10))], [moved]) == []
+    # What was never built taught nothing.
+    planned = held.assign_coords(status=("sample", ["planned"] * SAMPLES))
+    assert shared_samples([planned], [held]) == shared_samples([held], [planned]) == []
+
+
+def test_average_precision_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = question("classification", least_share=0.2)
+    scorer = Ground([made()[0]]).measure(Says(asked, always(1.0, 0.0, 0.0, 0.0)), "both")
+    assert isinstance(scorer, Labels)
+    asked_of: list[int] = []
+    reckon = MultiLabel.average_precision
+    monkeypatch.setattr(
+        MultiLabel, "average_precision", lambda self, weight: asked_of.append(len(weight)) or reckon(self, weight)
+    )
+    mean, each = scorer.overall()["mean_average_precision"], scorer.by_class()["average_precision"]
+    assert sum(asked_of) == 1001, "all blocks, and each draw"
+    assert mean.value == pytest.approx(np.nanmean(each.value))
+    # As drawn apart from each other.
+    block = scorer.table.samples_by("block")
+    number = np.unique(block, return_inverse=True)[1]
+    apart = drawn_interval(lambda weight: mean_of_known(reckon(scorer.table, weight[:, number])), len(set(block)))
+    assert [float(mean.low), float(mean.high)] == pytest.approx([float(apart.low), float(apart.high)])
+    # What comes later counts.
+    scorer.update(torch.rand(2, 4), torch.ones(2, 4), {"block": np.array([98, 99]), "cloud": np.array(["0-10 %"] * 2)})
+    assert scorer.overall()["mean_average_precision"].blocks == mean.blocks + 2
 
 
 def test_a_difference_on_the_same_ground_is_surer_than_two_intervals() -> None:

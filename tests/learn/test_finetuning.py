@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import torch
 from learn_kit import corpus, feed
 
 import deepsentinel as ds
+from deepsentinel.encoders.fusion import Fusion
+from deepsentinel.encoders.specs_conv import SPECS as CONVOLUTIONAL
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, SourceError
 from deepsentinel.learn import labels as labels_module
 from deepsentinel.learn.controls import lesson_of
@@ -141,6 +145,87 @@ def test_a_frozen_encoder_stays_and_layers_learn_at_their_own_rates() -> None:
     assert len(rates) == len(list(free.parameters()))
 
 
+@pytest.mark.parametrize("name", [spec.name for spec in CONVOLUTIONAL])
+def test_layers_of_convolutions_learn_the_faster_the_deeper_they_are(name: str) -> None:
+    """With what stands between two layers, and behind the last."""
+    model = torch.nn.Module()
+    model.encoder = ds.load_encoder(name, "random")
+    groups = layered(model, Plan(steps=1, lr=1.0), 0.5)  # type: ignore[arg-type]
+    rate_of = {id(value): group["lr"] for group in groups for value in group["params"]}
+    rates = [rate_of[id(value)] for value in model.encoder.parameters()]
+    assert rates == sorted(rates)
+    assert rates[-1] == 0.5
+    assert len(set(rates)) >= 4
+
+
+def test_a_folder_goes_on_only_with_the_run_that_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = corpus()
+    quick = {"steps": 1, "batch_size": 2, "crop_px": 16, "device": "cpu"}
+    one, two = (ds.load_encoder("fusion-nano", "random", seed=seed) for seed in (1, 2))
+    out, part = tmp_path / "fine", held.isel(sample=range(6))
+    monkeypatch.setattr(labels_module, "counted", lambda *_: {211: 100, 231: 10})
+    first = ds.finetune(part, one, out=out, size=8, **quick)
+    again = ds.finetune(part, ds.load_encoder("fusion-nano", "random", seed=1), out=out, size=8, **quick)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
+    with pytest.raises(
+        InputError, match=r'holds another run\. What differs \(was -> now\): start "sha256:\w+" -> "sha'
+    ):
+        ds.finetune(part, two, out=out, size=8, **quick)
+    with pytest.raises(
+        InputError, match=r'holds another run\. What differs \(was -> now\): plans \[\["\w+", 6, \d+\]\] -> '
+    ):
+        ds.finetune(held.isel(sample=range(6, 12)), one, out=out, size=8, **quick)
+    monkeypatch.setattr(labels_module, "counted", lambda *_: {211: 100, 231: 10, 311: 10})
+    with pytest.raises(InputError, match=r"holds another run\. What differs \(was -> now\): classes "):
+        ds.finetune(part, one, out=out, size=8, **quick)
+    out = tmp_path / "pre"
+    ds.pretrain(part, encoder=one, out=out, **quick)
+    with pytest.raises(InputError, match=r"holds another run\. What differs \(was -> now\): start "):
+        ds.pretrain(part, encoder=two, out=out, **quick)
+    with pytest.raises(InputError, match=r"holds another run\. What differs \(was -> now\): plans "):
+        ds.pretrain(held.isel(sample=range(6, 12)), encoder=one, out=out, **quick)
+    with pytest.raises(
+        InputError, match=r"holds another run\. What differs \(was -> now\): clouds true -> false\. Name"
+    ):
+        ds.pretrain(part, encoder=one, out=out, clouds=False, **quick)
+
+
+def test_numbers_of_numpy_and_paths_are_numbers_and_paths(tmp_path: Path) -> None:
+    quick = {
+        "steps": np.int64(1), "batch_size": np.int32(2), "crop_px": np.int64(16), "lr": np.float32(1e-3),
+        "seed": np.int64(3), "clip": np.float32(0.5), "clouds": np.True_, "device": "cpu",
+    }  # fmt: skip
+    ds.pretrain(corpus(), out=tmp_path / "pre", **quick)
+    weights = tmp_path / "pre" / "encoder.safetensors"
+    model = ds.finetune(corpus(), "fusion-nano", weights=weights, layer_rate=np.float32(0.5), out=tmp_path, **quick)
+    assert json.loads(json.dumps(model.story))["weights"] == str(weights)
+    assert (model.story["seed"], model.story["batch_size"], model.story["clip"]) == (3, 2, 0.5)
+    assert ds.load_model(tmp_path / "model.safetensors").story == json.loads(json.dumps(model.story))
+
+
+def test_a_model_on_an_encoder_of_ones_own_comes_back_with_that_encoder(tmp_path: Path) -> None:
+    def own(depth: int = 2) -> Fusion:
+        spec = ds.load_encoder("fusion-nano", "random").spec
+        return Fusion(replace(spec, name="mine"), depth=depth, heads=4)
+
+    path = tmp_path / "model.safetensors"
+    model = ds.finetune(corpus(), own(), size=8, **QUICK)
+    with pytest.warns(DeepSentinelWarning, match=r"mine is an encoder of your own: load_model\(.*encoder="):
+        model.save(path)
+    with pytest.raises(InputError, match=r"somebody's own, mine: pass encoder="):
+        ds.load_model(path)
+    with pytest.raises(InputError, match="holds no model on such an encoder as mine"):
+        ds.load_model(path, encoder=own(3))
+    given = own()
+    before = given.blocks[0].fc1.weight.clone()
+    again = ds.load_model(path, encoder=given)
+    batch = feed(labels=model.question.arrays)(5)
+    assert torch.equal(again.probabilities(batch), model.probabilities(batch))
+    assert repr(again) == repr(model)
+    # A copy took the weights: what was passed is as it was.
+    assert torch.equal(given.blocks[0].fc1.weight, before)
+
+
 def test_numbers_are_learnt_in_their_own_units() -> None:
     model = Model(
         ds.load_encoder("fusion-nano", "random"), Question("regression", None, array="h", scale=(100.0, 10.0))
@@ -226,7 +311,7 @@ def test_classes_in_too_few_samples_teach_nothing_and_are_named() -> None:
         assert found.targets(labels)[0, 0].tolist() == [IGNORE] * len(rare) + list(range(len(found)))
         assert sum(found.shares) == pytest.approx(1)
     assert classes_of(held, "corine", least=1) == every
-    with pytest.raises(NothingFoundError, match="with least=99"):
+    with pytest.raises(NothingFoundError, match=r"none is in least=99 samples.*\(\d+\).*leaves two"):
         classes_of(held, "corine", least=99)
     for wrong in (-1, 2.0, True):
         with pytest.raises(InputError, match="in how many samples"):

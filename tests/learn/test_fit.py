@@ -64,10 +64,12 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert not history.stopped
     assert torch.equal(weights(second), unbroken[0])
     assert history.table()["loss"].tolist() == unbroken[1]
-    # Done is done: nothing is trained again.
+    # Done is done: nothing is trained again, and what was learnt is there.
     third = objective(seed=4)
-    fit(third, feed(), PLAN, out=tmp_path)
-    assert history.table().index.tolist() == [1, 2, 3, 4, 5, 6]
+    again = fit(third, feed(), PLAN, out=tmp_path, on_step=lambda step: said.append(step.step))
+    assert said == [1, 2, 3]
+    assert torch.equal(weights(third), unbroken[0])
+    assert again.table().equals(history.table())
 
 
 KILLED = """
@@ -199,6 +201,83 @@ class Line(torch.nn.Module):
 
     def loss(self, batch: object) -> dict[str, torch.Tensor]:
         return {"off": (self.at - batch.s1.mean()).square().mean()}  # type: ignore[attr-defined]
+
+
+class Following(Line):
+    """A line that knows how many steps it has gone."""
+
+    gone = 0
+
+    def after_step(self, step: int, steps: int) -> None:
+        self.gone = step
+
+
+def test_a_row_is_the_mean_of_all_steps_since_the_last_one(tmp_path: Path) -> None:
+    """Whenever a checkpoint was written between, and whether or not a run was stopped there."""
+    each = fit(Line(), feed(), Plan(steps=10, lr=0.1, log_every=1)).table()["loss"].to_numpy()
+    wanted = pytest.approx([each[0], each[1:4].mean(), each[4:8].mean(), each[8:].mean()])
+    whole = fit(Line(), feed(), Plan(steps=10, lr=0.1, log_every=4, checkpoint_every=10)).table()
+    assert whole.index.tolist() == [1, 4, 8, 10]
+    assert whole["loss"].tolist() == wanted
+    plan = Plan(steps=10, lr=0.1, log_every=4, checkpoint_every=7)
+    assert fit(Line(), feed(), plan, out=tmp_path / "unbroken").table()["loss"].tolist() == whole["loss"].tolist()
+    model = Following()
+    stopped = fit(model, feed(), plan, out=tmp_path / "run", stop=lambda: model.gone == 6)
+    # Whoever stops is told how it stood,
+    assert stopped.table().index.tolist() == [1, 4, 6]
+    assert stopped.table()["loss"][6] == pytest.approx(each[4:6].mean())
+    # and what goes on is as if nobody had stopped.
+    table = fit(Following(), feed(), plan, out=tmp_path / "run").table()
+    assert table[["loss", "off", "lr"]].equals(whole[["loss", "off", "lr"]])
+
+
+class Normed(torch.nn.Module):
+    """A norm that remembers what it saw, and one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(2)
+
+    def loss(self, batch: object) -> dict[str, torch.Tensor]:
+        return {"off": (self.norm(batch.s1) - 1).square().mean()}  # type: ignore[attr-defined]
+
+
+def test_what_norms_saw_is_averaged_with_the_weights() -> None:
+    plan = {"steps": 6, "lr": 0.1, "warmup": 0.0}
+    plain, mean = Normed(), Normed()
+    path: list[torch.Tensor] = []
+    fit(plain, feed(), Plan(**plan, log_every=1), on_step=lambda _: path.append(plain.norm.running_mean.clone()))
+    fit(mean, feed(), Plan(**plan, average=0.9))
+    wanted = torch.zeros(2)
+    for done, here in enumerate(path, start=1):
+        wanted += max(0.1, 10 / (done + 10)) * (here - wanted)
+    torch.testing.assert_close(mean.norm.running_mean, wanted)
+    assert (wanted - path[-1]).abs().min() > 0.01
+    assert int(mean.norm.num_batches_tracked) == 6
+
+
+def test_a_model_of_another_shape_is_another_run(tmp_path: Path) -> None:
+    plan = Plan(steps=2, lr=0.1)
+    fit(Line(), feed(), plan, out=tmp_path)
+    with pytest.raises(InputError, match=r"holds another run\. Its weights are not those of this model\. Name another"):
+        fit(Normed(), feed(), plan, out=tmp_path)
+    with pytest.raises(InputError, match=r"holds another run\. Its weights were averaged"):
+        fit(Line(), feed(), Plan(steps=2, lr=0.1, average=0.5), out=tmp_path)
+
+
+def test_what_an_earlier_run_left_does_not_lie_beside_a_new_one(tmp_path: Path) -> None:
+    """Or a run that ends before its time would look as if it were done."""
+    plan = Plan(steps=2, lr=0.1, log_every=1)
+    left, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
+    fit(Line(), feed(), plan, out=tmp_path, result=left.name)
+    left.write_text("the first")
+    other.write_text("of somebody else")
+    fit(Line(), feed(), plan, out=tmp_path, result=left.name)
+    assert left.exists()
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Line(), feed(), plan, out=tmp_path, result=left.name, resume=False, on_step=lambda _: killed())
+    assert not left.exists()
+    assert other.exists()
 
 
 def test_batches_that_are_gathered_make_the_step_of_one_that_is_larger() -> None:

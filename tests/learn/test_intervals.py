@@ -9,7 +9,6 @@ from scipy.ndimage import gaussian_filter
 from deepsentinel.errors import InputError
 from deepsentinel.learn.intervals import (
     block_draws,
-    blocked_difference,
     blocked_interval,
     drawn_interval,
     ground_blocks,
@@ -102,19 +101,6 @@ def test_intervals_do_not_depend_on_the_size_of_pixels_but_on_the_number_of_bloc
         width[blocks, pixels] = float(found.high - found.low)
     assert width[100, 1000] == pytest.approx(width[100, 100_000])
     assert width[400, 1000] == pytest.approx(width[100, 1000] / 2, rel=0.25)
-
-
-def test_a_difference_on_the_same_ground_is_surer_than_two_intervals():
-    rng = np.random.default_rng(5)
-    hard = rng.beta(4, 3, 40)
-    one, two = (np.stack([(hard * 0.9 + add) * 1000, np.full(40, 1000)], -1) for add in (0.05, 0.0))
-    two[:, 0] += rng.normal(0, 10, 40)
-    apart = blocked_difference(one, two, share)
-    each = blocked_interval(one, share)
-    assert apart.low > 0
-    assert apart.high - apart.low < (each.high - each.low) / 3
-    with pytest.raises(InputError, match="same blocks"):
-        blocked_difference(one, two[:-1], share)
 
 
 def test_blocks_of_ground_hold_what_is_near_and_nothing_far():

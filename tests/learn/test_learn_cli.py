@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rasterio
@@ -13,6 +16,7 @@ from learn_kit import corpus
 import deepsentinel as ds
 from deepsentinel import cli
 from deepsentinel.corpus.split_files import save_splits
+from deepsentinel.errors import InputError
 
 QUICK = ["--steps", "2", "--batch-size", "4", "--crop-px", "32", "--device", "cpu"]
 
@@ -79,3 +83,96 @@ def test_what_is_wrong_is_said_in_a_line(
     words = ["pretrain", corpus().attrs["path"], "--out", str(trained / "x"), "--logs", str(trained / "logs"), *QUICK]
     assert cli.main(words) == 2
     assert "needs TensorBoard: pip install tensorboard" in capsys.readouterr().err
+
+
+def test_what_is_misspelt_is_said_before_anything_is_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pretrain", corpus().attrs["path"], "--out", str(tmp_path / "x"), *QUICK, "--set"]
+    for option, told in (
+        ("seen=lots", "seen='lots': a share from 0 to 1 is meant, such as seen=0.25"),
+        ("seen=3", "seen=3: a share from 0 to 1"),
+        ("patches=wide", "patches='wide'"),
+        ("clip=true", "clip=True: a number is meant"),
+        ("weight_decay=little", "weight_decay='little': a number is meant"),
+    ):
+        assert cli.main([*words, option]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(InputError, match="lr='1e-3': a number is meant"):
+        ds.finetune(corpus(), labels="corine", lr="1e-3")  # type: ignore[arg-type]
+    lost = tmp_path / "lost.parquet"
+    finetune = ["finetune", corpus().attrs["path"], "--labels", "corine", "--out", str(tmp_path / "x"), *QUICK]
+    assert cli.main([*finetune, "--split", str(lost)]) == 2
+    assert f"There is no such file: {lost}" in capsys.readouterr().err
+    assert cli.main(["predict", str(tmp_path)]) == 2
+    assert "holds no model.safetensors" in capsys.readouterr().err
+
+
+def test_a_folder_in_use_says_what_differs_and_no_more(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = corpus().attrs["path"]
+    longer = [*QUICK, "--steps", "3", "--set", "temperature=0.2"]
+    assert cli.main(["pretrain", path, "--objective", "contrastive", "--out", str(trained / "pre"), *longer]) == 2
+    said = capsys.readouterr().err
+    assert "What differs (was -> now): steps 2 -> 3." in said
+    assert "encoder=" in said
+    assert "crop_px" not in said
+
+
+def test_a_full_report_is_not_lost_to_a_provisional_one(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepsentinel.learn.report import Report
+
+    words = ["evaluate", str(trained / "fine"), corpus().attrs["path"], "--no-controls", "--out", str(tmp_path / "r")]
+    assert cli.main(words) == 0
+    assert cli.main(words) == 0  # one provisional report after another
+    before = (tmp_path / "r" / "report.json").stat().st_mtime_ns
+    capsys.readouterr()
+    monkeypatch.setattr(Report, "missing", ())
+    assert cli.main(words) == 2
+    assert "--replace" in capsys.readouterr().err
+    assert (tmp_path / "r" / "report.json").stat().st_mtime_ns == before
+    assert cli.main([*words, "--replace"]) == 0
+    assert (tmp_path / "r" / "report.json").stat().st_mtime_ns > before
+
+
+def test_a_map_is_drawn_as_it_is_asked_for(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def predict(model: object, *_: object, **options: object) -> list[object]:
+        asked.update(options)
+        return []
+
+    monkeypatch.setattr(ds, "predict", predict)
+    monkeypatch.setattr("deepsentinel.learn.model.OBJECT_TASKS", ("segmentation",))
+    words = ["predict", str(trained / "fine"), "--option", "size_px=256", "--out", str(tmp_path / "o.gpkg")]
+    assert cli.main([*words, "--sensors", "s2", "--least-score", "0.9", "--device", "cpu"]) == 0
+    assert (asked["sensors"], asked["least_score"], asked["device"]) == ("s2", 0.9, "cpu")
+    assert "at least 0.9 sure of nothing; --least-score" in capsys.readouterr().out
+
+
+def test_python_runs_the_command_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "deepsentinel", "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("deepsentinel ")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_steps_are_counted_by_a_bar_unless_somebody_is_told_of_them(
+    told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepsentinel.learn import fit
+
+    bars: list[str] = []
+
+    def bar(items: Iterable[Any], *, total: int, what: str, unit: str) -> Iterator[Any]:
+        bars.append(f"{what}: {total} {unit}s")
+        yield from items
+
+    monkeypatch.setattr(fit, "progress", bar)
+    small = {"steps": 3, "batch_size": 2, "crop_px": 16, "device": "cpu"}
+    heard = (lambda step: None) if told else None
+    ds.finetune(corpus(), labels="corine", weights="random", size=8, on_step=heard, **small)
+    ds.finetune(corpus(), labels="corine", weights="random", size=8, progress=False, **small)
+    assert bars == ([] if told else ["fine-tuning: 3 steps"])

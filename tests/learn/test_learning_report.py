@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from matplotlib.colors import to_rgba
 from report_kit import CLASSES, LEVELS, made_report, made_rows
 from test_figures import outside_or_overlapping, texts
 
+from deepsentinel import show
 from deepsentinel.errors import InputError, SourceError
 from deepsentinel.figures import learning, slides
 from deepsentinel.figures.learning import LISTED, figure_of_history, report_of_learning
@@ -100,8 +103,31 @@ def test_lower_is_better_for_errors():
     gain, best = report.gain()
     assert best == min(CONTROLS, key=LEVELS.get)
     assert gain < 0
-    assert "WORSE" in repr(report)
+    assert "worse than the best control" in repr(report)
+    assert "WORSE" in repr(replace(report, gained=(-0.2, -0.1)))
     assert "the lower the better" in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said", "headline"),
+    [
+        ((0.02, 0.12), "0.070 better than the best control (from scratch), interval 0.020 to 0.120", "better than"),
+        ((-0.01, 0.15), "no difference from the best control (from scratch) that this test can show", "no sure diff"),
+        ((np.nan, np.nan), "better than the best control (from scratch), with no interval", "better than"),
+        (None, "better than the best control (from scratch), with no interval", "better than"),
+    ],
+)
+def test_a_difference_is_told_as_far_as_its_interval_goes(ends, said, headline, tmp_path):
+    rows = made_rows()
+    rows["value"] = rows["what"].map(LEVELS)
+    report = Report("segmentation", CLASSES, rows, gained=ends)
+    assert report.gain()[0] == pytest.approx(0.07)
+    back = load_report(report.save(tmp_path / "report", figures=False))
+    for each in (report, back):
+        assert said in repr(each)
+        assert said in each._repr_html_()
+        assert "WORSE" not in repr(each)
+        assert headline in report_of_learning(each).texts[0].get_text()
 
 
 def test_a_score_that_is_not_there_names_those_that_are():
@@ -248,6 +274,64 @@ def test_a_history_is_drawn_part_by_part(steps, fall, scale):
     np.testing.assert_allclose(rate.get_ydata(), table["learning_rate"])
     # A running mean of what only falls only falls.
     assert (np.diff(fig.axes[0].lines[-1].get_ydata()) <= 1e-12).all()
+
+
+def test_a_loss_of_one_part_is_one_line():
+    table = history(40, fall=2)
+    alone = table.assign(log=table["loss"])[["step", "loss", "log", "learning_rate"]]
+    assert len(figure_of_history(alone).axes[0].lines) == 1
+    other = alone.assign(log=0.5 * alone["loss"])
+    assert len(figure_of_history(other).axes[0].lines) == 2
+
+
+def few_shot_table(names: tuple[str, ...]) -> pd.DataFrame:
+    head = {"low": 0.3, "high": 0.8, "seeds": 20, "classes": len(names), "n": 90}
+    table = pd.DataFrame(
+        [
+            {**head, "what": what, "probe": probe, "shots": shots, "mean": 0.4 + 0.02 * shots}
+            for what, probe in ((MODEL, "logistic"), (MODEL, "nearest mean"), (CONTROLS[0], "logistic"), ("chance", ""))
+            for shots in (1, 5)
+        ]
+    )
+    table.attrs = {"held_out": list(names)}
+    return table
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "b"), tuple(f"a class whose name is rather long, number {n}" for n in range(9))]
+)
+def test_classes_never_seen_are_told_within_the_page(names):
+    table = few_shot_table(names)
+    report = made_report().with_few_shot(table)
+    for fig in (report_of_learning(report), show(table)):
+        assert outside_or_overlapping(fig) == []
+        assert any(text.startswith(", ".join(names)[:40]) for text in texts(fig))
+    assert show(table).texts[0].get_text().startswith(f"{len(names)} classes never seen: balanced accuracy 0.500")
+
+
+def objects_report(sensors: tuple[str, ...]) -> Report:
+    rows = made_rows(metric="map_50", by_class="average_precision_50")
+    rows = rows[rows["sensors"].isin(sensors) & rows["class"].isin(("", *CLASSES[:4]))]
+    return Report("detection", CLASSES[:4], rows)
+
+
+@pytest.mark.parametrize("sensors", [("both",), ("both", "s1", "s2")])
+def test_pages_of_few_sensors_have_nothing_on_top_of_anything(sensors):
+    whole = made_report()
+    part = replace(whole, rows=whole.rows[whole.rows["sensors"].isin(sensors)])
+    for report in (part, objects_report(sensors)):
+        fig = report_of_learning(report)
+        assert outside_or_overlapping(fig) == []
+
+
+def test_names_of_classes_are_as_long_as_there_is_room():
+    name = "discontinuous urban fabric"
+    rows = made_rows()
+    rows["class"] = rows["class"].replace({CLASSES[0]: name})
+    classes = (name, *CLASSES[1:])
+    for report in (Report("segmentation", classes, rows), replace(objects_report(("both",)), classes=classes)):
+        drawn = texts(report_of_learning(replace(report, rows=report.rows.replace({CLASSES[0]: name}))))
+        assert name in drawn
 
 
 def test_a_loss_that_broke_is_drawn_up_to_there_and_no_history_is_refused():

@@ -237,7 +237,7 @@ def test_samples_are_drawn_from_what_was_seen_and_reads_best(
     times = {f"{sensor}_time": np.datetime64(f"2018-0{at}-01T05:30", "ns") for at, sensor in ((5, "s1"), (6, "s2"))}
     patch = xr.Dataset(bands, times, {"source": "demo", "seed": 3, "level": "L2A", "tile": "31UDQ"})
     monkeypatch.setattr(mistakes, "patch_of", lambda *_, **__: patch)
-    pixels, told = mistakes._pictured(patch, 0)
+    pixels, told = mistakes.pictured(patch, 0)
     assert set(pixels) == kept
     assert {each.shape for each in pixels.values()} == {(100, 100)}
     assert told == {"source": "demo", "level": "L2A", "seed": "3", "time": f"2018-0{5 if blind else 6}-01T05:30"}

@@ -24,7 +24,6 @@ from deepsentinel.aoi import area, square
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError
 from deepsentinel.grids import grid_coords, grid_of
 from deepsentinel.learn.batches import Batch
-from deepsentinel.learn.locating import objects_of
 from deepsentinel.legend import Legend
 from deepsentinel.prediction import predict
 from deepsentinel.prediction.border import border_of
@@ -74,6 +73,21 @@ def test_objects_are_drawn_on_the_picture_where_they_lie(tmp_path: Path) -> None
         ds.show([patch, found.assign(geometry=found.translate(1e5))])
 
 
+def test_objects_alone_are_outlines_and_their_numbers() -> None:
+    patch, truth = ground()
+    found = predict(Spots("instances"), patch, device="cpu")
+    for table in (found, found.to_crs("EPSG:4326")):
+        fig = ds.show(table)
+        assert [type(each).__name__ for each in fig.axes[0].collections] == ["LineCollection"]
+        words = [text.get_text() for text in fig.texts]
+        assert "Classes and their number of objects" in words
+        assert not any("share" in text or "%" in text or "label" in text for text in words)
+        assert sum(int(text) for text in words if text.isdigit()) == len(truth)
+    lines = ds.show(found).axes[0].collections[0].get_segments()
+    drawn = shapely.union_all([shapely.Polygon(line) for line in lines])
+    assert drawn.symmetric_difference(shapely.union_all(truth.geometry)).area < 1
+
+
 def test_what_is_asked_of_objects_is_done() -> None:
     patch, truth = ground()
     large = predict(Spots(), patch, least_score=0.52, device="cpu")
@@ -92,7 +106,6 @@ def test_what_is_asked_of_objects_is_done() -> None:
     open_eyed.story["clouds"] = False
     same(predict(open_eyed, cloudy, device="cpu"), truth)
     same(predict(open_eyed, cloudy, mask_clouds=True, device="cpu"), clear)
-    same(objects_of(open_eyed, cloudy, device="cpu"), truth)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""Small controls of our own: sliders that a keyboard and a screen reader can use, and the cell that does the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import anywidget
+import traitlets
+
+HERE = Path(__file__).parent
+
+
+class Slider(anywidget.AnyWidget):
+    """One number, with its label, its value and its unit; told once it is let go.
+
+    >>> Slider(description="Clouds", value=60, max=100, unit="%").value
+    60.0
+    """
+
+    _esm = HERE / "js" / "slider.js"
+    _css = HERE / "css" / "controls.css"
+    description = traitlets.Unicode().tag(sync=True)
+    value = traitlets.CFloat(0.0).tag(sync=True)
+    min = traitlets.CFloat(0.0).tag(sync=True)
+    max = traitlets.CFloat(1.0).tag(sync=True)
+    step = traitlets.CFloat(1.0).tag(sync=True)
+    unit = traitlets.Unicode().tag(sync=True)
+    disabled = traitlets.Bool(False).tag(sync=True)
+
+    @traitlets.validate("value")
+    def _within(self, proposal: traitlets.Bunch) -> float:
+        return float(max(self.min, min(self.max, proposal["value"])))
+
+
+class Upload(anywidget.AnyWidget):
+    """A text file from the reader's machine: `file` is its name, its size and its text (None if that is too much)."""
+
+    _esm = HERE / "js" / "upload.js"
+    _css = HERE / "css" / "controls.css"
+    description = traitlets.Unicode().tag(sync=True)
+    tooltip = traitlets.Unicode().tag(sync=True)
+    accept = traitlets.Unicode().tag(sync=True)
+    most = traitlets.Int(20_000_000).tag(sync=True)
+    file = traitlets.Dict().tag(sync=True)
+
+
+class Cell(anywidget.AnyWidget):
+    """Python that does what was done here with the mouse, folded away, to be copied."""
+
+    _esm = HERE / "js" / "cell.js"
+    _css = HERE / "css" / "controls.css"
+    text = traitlets.Unicode().tag(sync=True)
+    opened = traitlets.Bool(False).tag(sync=True)
+
+
+class Ended(anywidget.AnyWidget):
+    """Says that the kernel is gone, and with it all that a map could do; and brings the looks of the map."""
+
+    TEXT: ClassVar[str] = "The kernel of this map has ended, so the map does nothing any more. Run its cell again."
+    _esm = HERE / "js" / "ended.js"
+    _css = HERE / "css" / "map.css"
+    text = traitlets.Unicode(TEXT).tag(sync=True)

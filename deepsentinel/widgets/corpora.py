@@ -1,0 +1,152 @@
+"""What is learnt from: a corpus that is opened, or one that is built here of the map's own source and area."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from deepsentinel.corpus.classes import label_names
+from deepsentinel.corpus.cost import cost_table
+from deepsentinel.errors import InputError
+
+from .canvas import Canvas
+from .jobs import Jobs
+from .panel import Panel
+from .state import State
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MOST_SAMPLES = 400
+TOLD = ("samples", "without", "to read", "to store")
+NO_AREA = "Draw an area first (tab Area), or open a corpus that is there already."
+NO_CORPUS = "Open a corpus, or build one of the area, to have something to learn from."
+BOX: dict[str, Any] = {"continuous_update": False, "layout": {"width": "230px"}}
+NUMBER: dict[str, Any] = {"layout": {"width": "130px"}}
+
+
+class CorpusPanel(Panel):
+    """A panel that begins with a corpus."""
+
+    def __init__(self, state: State, canvas: Canvas, jobs: Jobs) -> None:
+        super().__init__(state, canvas, jobs)
+        self.path = self.control(ipywidgets.Text, "Corpus", placeholder="corpus.zarr", **BOX)
+        self.load = self.button("Open", self.open_corpus, tip="Open the corpus at this path")
+        self.names = self.control(ipywidgets.SelectMultiple, "Labels to burn", options=[], rows=3)
+        self.names.layout.width = "250px"
+        self.size = self.control(ipywidgets.Dropdown, "Window", options=[("64 px", 64), ("96 px", 96), ("128 px", 128)])
+        self.size.layout.width = "150px"
+        self.dates = self.control(ipywidgets.BoundedIntText, "Dates each", value=3, min=1, max=24, **NUMBER)
+        self.make_plan = self.button("Plan", self.plan, tip="Count windows and cost, before anything is read")
+        self.make = self.button("Build", self.build, main=True, tip="Read pixels and burn labels, into the path above")
+        self.planned = self.note()
+        building = ipywidgets.VBox(
+            [self.names, self.row(self.size, self.dates), self.row(self.make_plan, self.make), self.planned]
+        )
+        self.building = ipywidgets.Accordion([building], titles=["Build one of this area"], selected_index=None)
+        self.facts = self.note(NO_CORPUS)
+        self.labels = self.control(ipywidgets.Dropdown, "Learn", options=[])
+        self.corpus_rows = (self.row(self.path, self.load), self.building, self.facts)
+        self.watch("src", self._opened)
+        self.watch("plan", self._planned)
+        self.watch("corpus", self._found)
+
+    # -- a corpus ------------------------------------------------------------------------------------------------------
+
+    def open_corpus(self) -> None:
+        """Open the corpus at the path."""
+        path = self.path.value.strip()
+        if not path:
+            raise InputError("Give the path of a corpus, such as corpus.zarr.")
+        self.run("corpus", "ds.open_corpus({path})", text="Opening the corpus", path=path)
+
+    def plan(self) -> None:
+        """Windows side by side over the area, each on several dates, and what building them will cost."""
+        self._plan(lambda _: None)
+
+    def _plan(self, then: Callable[[Any], object]) -> None:
+        if "aoi" not in self.state:
+            raise InputError(NO_AREA)
+        self.state.do("places", "ds.cover(aoi, {size})", size=self.size.value)
+        line = "ds.plan_corpus(places, src, start=start, end=end, size_px={size}, per_place={dates}, choose={how})"
+        values = {"size": self.size.value, "dates": self.dates.value, "how": "random"}
+        self.run("plan", line, text="Planning", then=then, **values)
+
+    def _planned(self, plan: Any) -> None:
+        told = {} if plan is None else dict(cost_table(plan))
+        self.planned.value = ". ".join(f"{name.capitalize()}: {told[name]}" for name in TOLD if name in told)
+
+    def build(self) -> None:
+        """Plan, if that was not done, and build."""
+        if not self.path.value.strip():
+            self.path.value = "corpus.zarr"
+        if not self.names.value:
+            raise InputError("Choose the labels that are to be learnt; a source without any learns from a corpus only.")
+        if "plan" in self.state:
+            self._build(self.state["plan"])
+        else:
+            self._plan(self._build)
+
+    def _build(self, plan: Any) -> None:
+        if len(plan.samples) > MOST_SAMPLES:
+            raise InputError(
+                f"{len(plan.samples):,} samples are much for a notebook: draw a smaller area, or take fewer dates. "
+                "ds.build_corpus builds as many as there is room for."
+            )
+        each = ", ".join(f"{name!r}: src.labels[{name!r}]" for name in self.names.value)
+        # Braces of a dict are doubled, for single ones stand for values.
+        line = "ds.build_corpus(plan, {path}, {{" + each + "}})"
+        hidden = {"progress": False, "on_progress": self.guard(self._progressed)}
+        path = self.path.value.strip()
+        self.run("built", line, hidden, text=f"Building {len(plan.samples)} samples", then=self._built, path=path)
+
+    def _progressed(self, progress: Any) -> None:
+        self.planned.value = f"{progress.done} of {progress.total} samples, {progress.rate:.1f} a second"
+
+    def _built(self, report: Any) -> None:
+        self.run("corpus", "ds.open_corpus(built.path)", text="Opening the corpus")
+        self.planned.value = f"{report.ok} samples in {report.seconds:.0f} s, {report.failed} failed"
+
+    def _opened(self, src: Any) -> None:
+        named = [str(name) for name in getattr(src, "labels", {})]
+        self.names.options = named
+        self.names.value = tuple(named[:1])
+
+    def _found(self, corpus: xr.Dataset | None) -> None:
+        held = [] if corpus is None else label_names(corpus)
+        others = [] if corpus is None else [str(name) for name in corpus.data_vars if is_number_mask(str(name), held)]
+        offer(self.labels, [*held, *others])
+        if corpus is None:
+            self.facts.value = NO_CORPUS
+            return
+        side = corpus.sizes.get("x", 0)
+        what = ", ".join(held) or "no labels"
+        self.facts.value = f"{corpus.sizes['sample']:,} samples of {side} × {side} px, labels: {what}"
+        self.building.selected_index = None
+
+
+def is_number_mask(name: str, labels: list[str]) -> bool:
+    """Whether an array of a corpus is something to learn besides the classes of its labels.
+
+    >>> is_number_mask("osm_conflict", ["osm"]), is_number_mask("yield_value", [])
+    (False, True)
+    """
+    if name in ("s1", "s2", "scl", "angle"):
+        return False
+    return not any(name.startswith(f"{each}_") for each in labels)
+
+
+def offer(chooser: ipywidgets.Dropdown, options: Sequence[Any]) -> None:
+    """Give a dropdown other options: what was chosen stays if it is still there, or else it is the first.
+
+    >>> chooser = ipywidgets.Dropdown(options=[])
+    >>> offer(chooser, ["a", "b"])
+    >>> chooser.value
+    'a'
+    """
+    before = chooser.value
+    chooser.options = list(options)
+    values = [each[1] if isinstance(each, tuple) else each for each in options]
+    chooser.value = before if before in values else next(iter(values), None)

@@ -1,0 +1,89 @@
+"""Labels and maps as files: written beside the notebook, read from there, and offered as a link."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from deepsentinel.errors import InputError
+
+if TYPE_CHECKING:
+    from .labelling import LabelPanel
+
+# A file that a page can hold in a link.
+MOST_BYTES = 20_000_000
+MIME = {".gpkg": "application/geopackage+sqlite3", ".geojson": "application/geo+json"}
+
+
+class LabelFiles:
+    """The lower rows of the tab of labels."""
+
+    def __init__(self, panel: LabelPanel) -> None:
+        self.panel = panel
+        self.file = panel.control(ipywidgets.Text, "File", value="labels.gpkg", continuous_update=False)
+        self.save = panel.button("Save labels", self.write_labels, tip="GeoPackage (.gpkg) or GeoJSON (.geojson)")
+        self.load = panel.button("Add from file", self.read_labels, tip="Labels of any format that read_labels knows")
+        self.folder = panel.control(ipywidgets.Text, "Folder", value="map", continuous_update=False)
+        self.keep = panel.button("Save map", self.write_map, tip="GeoTIFFs (COG) and a GeoPackage")
+        self.link = ipywidgets.HTML()
+        self.link.add_class("ds-note")
+        for each in (self.file, self.folder):
+            each.layout.width = "210px"
+        self.rows = (panel.row(self.file, self.save, self.load), panel.row(self.folder, self.keep), self.link)
+        panel.watch("imported", self._imported)
+
+    def write_labels(self) -> None:
+        """Write the labels, and offer the file as a link."""
+        line = "ds.save_labels(examples, {path})"
+        self.panel.run("labels_file", line, text="Writing", then=self._offer, path=self._path())
+
+    def read_labels(self) -> None:
+        """Read labels of a file beside those made here."""
+        box = ", bbox=aoi" if "aoi" in self.panel.state else ""
+        line = f"ds.read_labels({{path}}{box})"
+        self.panel.run("imported", line, text="Reading", then=self._loaded, path=self._path())
+
+    def write_map(self) -> None:
+        """Write the map as rasters and polygons."""
+        folder = str(self.folder.value).strip()
+        if not folder:
+            raise InputError("Give a folder for the map, such as 'map'.")
+        line = "ds.save_map(prediction, {folder})"
+        self.panel.run("map_files", line, text="Writing", then=self._written, folder=folder)
+
+    def _path(self) -> str:
+        path = str(self.file.value).strip()
+        if not path:
+            raise InputError("Give the name of a file, such as labels.gpkg.")
+        return path
+
+    def _loaded(self, table: Any) -> None:
+        from deepsentinel.labels.making import legend_of_labels
+
+        if not len(table):
+            raise InputError(f"{self.file.value} has no labels on this ground.")
+        self.panel.book.take_in(legend_of_labels(table), table["ground_truth"])
+        self.panel.changed()
+        self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {self.file.value}.")
+
+    def _imported(self, table: Any) -> None:
+        # What was read within an area goes with the area; what is being read takes the place of what was there.
+        if table is None and self.panel.book.imported and not self.panel.jobs.running("imported"):
+            self.panel.book.give_back()
+            self.panel.changed()
+
+    def _offer(self, file: Path) -> None:
+        data, name = file.read_bytes(), html.escape(file.name)
+        kind = MIME.get(file.suffix.lower(), "application/octet-stream")
+        address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        small = len(data) <= MOST_BYTES
+        self.link.value = f'<a download="{name}" href="{address}">Download {name}</a>' if small else ""
+        self.panel.say(f"Labels written to {file.resolve()}.")
+
+    def _written(self, files: list[Path]) -> None:
+        names = ", ".join(path.name for path in files)
+        self.panel.say(f"Written to {files[0].parent.resolve()}: {names}.")
