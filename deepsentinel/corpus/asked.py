@@ -123,10 +123,11 @@ def _what_helps(unmatched: pd.DataFrame, wanted: Wanted, sources: Sequence[Sourc
     lon, lat = unmatched["lon"].to_numpy(float), unmatched["lat"].to_numpy(float)
     worlds = [one for one in sources if hasattr(one, "area")]
     if worlds and len(worlds) == len(sources):  # of these all is known
-        grounds = [one.area.geometry for one in worlds]
+        whole = "extent" if all(hasattr(one, "extent") for one in worlds) else "area"
+        grounds = [getattr(one, whole).geometry for one in worlds]
         if not any(shapely.intersects_xy(ground, lon, lat).any() for ground in grounds):
             name = worlds[0].name
-            return f"They all lie outside {name!r}, which is src.area alone: ds.sample_land({len(lon)}, src.area)."
+            return f"They all lie outside {name!r}, which is src.{whole}: ds.sample_land({len(lon)}, src.{whole})."
     elif not _near_land(lon, lat).any():
         return "They all lie in the sea, of most of which there are no scenes: ds.sample_land draws places on land."
     more = ["start= and end="] + ["max_cloud="] * (wanted.max_cloud is not None)

@@ -23,7 +23,7 @@ class Curves(anywidget.AnyWidget):
 
     >>> curves = Curves()
     >>> curves.begin(10)
-    >>> curves.add_loss(1, 0.5)
+    >>> drawn = curves.add_loss(1, 0.5, now=True)
     >>> curves.losses
     [[1.0, 0.5]]
     """

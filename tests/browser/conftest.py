@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_kit import PREFIX, STATUS, TOKEN, serving, tabs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Without these Chromium looks up its maker's hosts at every start.
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-TOKEN = "tok"
-STATUS = "()=>window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 RUN_CELL = """(index) => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
   notebook.activeCellIndex = index;
@@ -96,33 +79,15 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     settings.mkdir(parents=True)
     quiet = {"fetchNews": "false", "checkForUpdates": False}
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = dict(
-        os.environ,
-        JUPYTER_RUNTIME_DIR=str(home / "rt"),
-        JUPYTER_CONFIG_DIR=str(home / "cfg"),
-        JUPYTERLAB_SETTINGS_DIR=str(home / "lab/user-settings"),
-        JUPYTERLAB_WORKSPACES_DIR=str(home / "ws"),
-        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    )
-    command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--ServerApp.base_url=/user/x/", f"--IdentityProvider.token={TOKEN}"]
-    command += [f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True"]
-    with (home / "log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as process:
-        base = f"http://127.0.0.1:{port}/user/x/"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{base}api/status?token={TOKEN}", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        else:
-            process.terminate()
-            pytest.fail((home / "log").read_text())
+    options = ["--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--ServerApp.base_url={PREFIX}"]
+    options += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"]
+    options += ["--LabApp.expose_app_in_browser=True"]
+    own = {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "lab/user-settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "ws"),
+    }
+    with serving("jupyterlab", options, f"api/status?token={TOKEN}", root, home, **own) as base:
         yield base, root
-        process.terminate()
 
 
 @pytest.fixture
@@ -131,20 +96,8 @@ def notebook(jupyter: tuple[str, Path], chromium: str, request: pytest.FixtureRe
 
     At the end the kernel goes, and the test fails if anything asked for a thing outside this machine.
     """
-    from playwright.sync_api import sync_playwright
-
     base, root = jupyter
-    outside: list[str] = []
-
-    def gate(route: Any) -> None:
-        if route.request.url.startswith(LOCAL):
-            route.continue_()
-        else:
-            outside.append(route.request.url)
-            route.abort()
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with tabs(chromium) as browser:
         made: list[Notebook] = []
 
         def opened(*cells: str, width: int = 1300, height: int = 900) -> Notebook:
@@ -154,13 +107,10 @@ def notebook(jupyter: tuple[str, Path], chromium: str, request: pytest.FixtureRe
             name = f"{request.node.name}-{len(made)}.ipynb"
             content = {"cells": listed, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
             (root / name).write_text(json.dumps(content))
-            page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-            page.set_default_timeout(30_000)
-            page.route("**/*", gate)
-            page.goto(f"{base}lab/tree/{name}?token={TOKEN}&reset")
+            page = browser.opened(f"{base}lab/tree/{name}?token={TOKEN}&reset", width=width, height=height)
             page.wait_for_function(f"({STATUS})()==='idle'", timeout=90_000)
             page.evaluate("()=>{window.jupyterapp.commands.execute('application:toggle-left-area');return 1}")
-            made.append(Notebook(page, outside))
+            made.append(Notebook(page, browser.outside))
             return made[-1]
 
         yield opened
@@ -168,5 +118,3 @@ def notebook(jupyter: tuple[str, Path], chromium: str, request: pytest.FixtureRe
             # Not waited for: after a restart Jupyter may never answer.
             each.page.evaluate("()=>{window.jupyterapp.shell.currentWidget.sessionContext.shutdown();return 1}")
             each.page.wait_for_timeout(500)
-        browser.close()
-    assert outside == []

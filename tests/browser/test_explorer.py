@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import FLAGS, LOCAL
+from browser_kit import PREFIX, serving, tabs
 
 import deepsentinel as ds
 
@@ -35,55 +28,14 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (root / "explorer.ipynb").write_text(
         source.replace('ds.Map(\\"demo\\")', 'ds.Map(ds.open_source(\\"demo\\", size_px=256))')
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = dict(
-        os.environ,
-        JUPYTER_PATH=str(NOTEBOOKS),
-        JUPYTER_RUNTIME_DIR=str(home / "rt"),
-        JUPYTER_CONFIG_DIR=str(home / "cfg"),
-        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    )
-    command = [sys.executable, "-m", "voila", "explorer.ipynb", "--no-browser", f"--port={port}"]
-    command += ["--Voila.ip=127.0.0.1", "--base_url=/user/x/", "--template=deepsentinel"]
-    with (
-        (home / "log").open("w") as log,
-        subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log) as process,
-    ):
-        base = f"http://127.0.0.1:{port}/user/x/"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{base}voila/static/", timeout=1).close()
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.2)
-        else:
-            process.terminate()
-            pytest.fail((home / "log").read_text())
+    options = ["explorer.ipynb", "--Voila.ip=127.0.0.1", f"--base_url={PREFIX}", "--template=deepsentinel"]
+    with serving("voila", options, "voila/static/", root, home, JUPYTER_PATH=str(NOTEBOOKS)) as base:
         yield base
-        process.terminate()
 
 
 def test_the_app_shows_the_map_and_asks_nobody_outside(app: str, chromium: str, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    outside: list[str] = []
-
-    def gate(route: Any) -> None:
-        if route.request.url.startswith(LOCAL):
-            route.continue_()
-        else:
-            outside.append(route.request.url)
-            route.abort()
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1300, "height": 950}).new_page()
-        page.set_default_timeout(90_000)
-        page.route("**/*", gate)
+    with tabs(chromium) as browser:
+        page = browser.opened("about:blank", height=950, patience_s=90)
         broken: list[str] = []
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.goto(app)
@@ -104,6 +56,4 @@ def test_the_app_shows_the_map_and_asks_nobody_outside(app: str, chromium: str, 
         page.get_by_role("button", name="Start", exact=True).click()
         page.locator("[role=alert] >> text=Open a corpus, or build one").wait_for()
         page.screenshot(path=str(tmp_path / "app.png"))
-        browser.close()
     assert broken == []
-    assert outside == []
