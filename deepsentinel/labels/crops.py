@@ -50,7 +50,7 @@ def national_classes(
     `groups` is the declaration's own coarser code or name of each row, and `of_group` its class; both are for codes
     that the table does not have.
 
-    >>> found = national_classes(["BTH", "XXX", "XXX"], "fr", groups=["1", "1", "99"], of_group={"1": 1199})
+    >>> found = national_classes(["BTH", "Z9Z", "Z9Z"], "fr", groups=["1", "1", "99"], of_group={"1": 1199})
     >>> found.classes.tolist()
     [1101, 1199, 7199]
     """

@@ -122,8 +122,7 @@ def save_labels(labels: gpd.GeoDataFrame, path: str | os.PathLike[str]) -> Path:
     """
     table = _checked(labels)
     target = Path(path).expanduser()
-    driver = DRIVERS.get(target.suffix.lower())
-    if driver is None:
+    if target.suffix.lower() not in DRIVERS:
         raise InputError(f"Labels are written as {', '.join(DRIVERS)}, and {target.name} ends in none of these.")
     if target.is_dir() or (target.exists() and not _is_labels(target)):
         raise InputError(f"{target} is no file of labels; choose another name, or move it away.")
@@ -135,15 +134,24 @@ def save_labels(labels: gpd.GeoDataFrame, path: str | os.PathLike[str]) -> Path:
     written[COLOR] = written["ground_truth"].map(legend.colors).astype(object)
     # A column of nothing has no type that a file could give it.
     written = written.drop(columns=[name for name in ("valid_from", "valid_to") if _empty(written, name)])
+    write_table(written, target, layer=LAYER)
+    return target
+
+
+def write_table(table: gpd.GeoDataFrame, target: Path, *, layer: str, **options: Any) -> None:
+    """A table with geometries as GeoPackage, GeoJSON (in degrees, as it must be) or GeoParquet, whole or not at all.
+
+    `layer` and the options are those of a GeoPackage.
+    """
+    driver = DRIVERS[target.suffix.lower()]
     with atomic_path(target) as temporary:
         temporary.unlink()  # GDAL makes a file, and takes an empty one for a broken one
         if driver == "GeoParquet":
-            written.to_parquet(temporary)
+            table.to_parquet(temporary)
         elif driver == "GeoJSON":
-            written.to_crs(LONLAT).to_file(temporary, driver=driver, RFC7946="YES")
+            table.to_crs(LONLAT).to_file(temporary, driver=driver, RFC7946="YES")
         else:
-            written.to_file(temporary, driver=driver, layer=LAYER)
-    return target
+            table.to_file(temporary, driver=driver, layer=layer, **options)
 
 
 def _shape(place: Any, number: int) -> Any:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from deepsentinel.embedding.inputs import Scene
 from deepsentinel.errors import InputError, NothingFoundError, warn
-from deepsentinel.files import atomic_path
+from deepsentinel.labels.making import DRIVERS, LONLAT, write_table
 from deepsentinel.learn.locating import Locator
 from deepsentinel.learn.model import Model
 from deepsentinel.progress import progress as shown
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from .border import Border
 
 COLUMNS = ("ground_truth", "name", "score")
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".parquet": "GeoParquet"}
 LAYER = "objects"
-LONLAT = "EPSG:4326"
 
 
 class Tables:
@@ -91,7 +89,7 @@ class Tables:
     def _kept(self, found: gpd.GeoDataFrame, told: dict[str, Any], target: Path | None) -> gpd.GeoDataFrame:
         found.attrs = told
         if target is not None:
-            write_objects(found, target)
+            write_table(found, target, layer=LAYER, promote_to_multi=True)
         return found
 
 
@@ -113,19 +111,6 @@ def check_file(out: str | os.PathLike[str]) -> Path:
     if target.is_dir() or (target.exists() and not _is_table(target)):
         raise InputError(f"{target} is no table of objects that predict wrote; choose another name or move it away.")
     return target
-
-
-def write_objects(found: gpd.GeoDataFrame, target: Path) -> None:
-    """A table of objects as GeoPackage, GeoJSON (in degrees, as it must be) or GeoParquet."""
-    driver = DRIVERS[target.suffix.lower()]
-    with atomic_path(target) as temporary:
-        temporary.unlink()  # GDAL makes a file, and takes an empty one for a broken one
-        if driver == "GeoParquet":
-            found.to_parquet(temporary)
-        elif driver == "GeoJSON":
-            found.to_crs(LONLAT).to_file(temporary, driver=driver, RFC7946="YES")
-        else:
-            found.to_file(temporary, driver=driver, layer=LAYER, promote_to_multi=True)
 
 
 def _is_table(file: Path) -> bool:
