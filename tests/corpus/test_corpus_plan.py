@@ -109,7 +109,7 @@ def test_what_to_widen_is_said_only_where_it_helps(src: Any) -> None:
     dark = {"start": "2018-06-01", "end": "2018-06-02", "size_px": 32}
     with pytest.raises(NothingFoundError, match=r"Widen start= and end= or max_days=\.$"):
         plan_corpus(middle, src, **dark, max_days=0)
-    with pytest.raises(NothingFoundError, match=r"outside 'demo'.*sample_land\(1, src\.area\)") as told:
+    with pytest.raises(NothingFoundError, match=r"outside 'demo'.*sample_land\(1, src\.extent\)") as told:
         plan_corpus(at(2.35, 48.85), src, **SEASON)
     assert "Widen" not in str(told.value)
     nothing = ds.open_source(src.folder / "catalog.json", name="mine")
