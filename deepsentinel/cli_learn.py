@@ -198,13 +198,15 @@ def _how(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> int:
     import deepsentinel as ds
 
+    from .learn.report_files import keep_full
+
     train = None
     if options.train:
         train = _corpora(options.train, options.split, "train")
     elif options.split is not None:
         train = _corpora(options.corpus, options.split, "train")
     if options.out is not None and (options.no_controls or options.steps is not None) and not options.replace:
-        _keep_full(options.out)
+        keep_full(options.out)  # before the work
     report = ds.evaluate(
         _model(options.model),
         _corpora(options.corpus, options.split, "test"),
@@ -214,7 +216,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(report)
     if options.out is not None:
-        report.save(options.out)
+        report.save(options.out, replace=options.replace)
         print(f"\nsaved in {options.out}")
     return DONE
 
@@ -230,17 +232,6 @@ def _model(path: Path) -> Any:
     if not (path / MODEL_FILE).is_file():
         raise InputError(f"{path} holds no {MODEL_FILE}: its run is not done, or no fine-tuning; name the file.")
     return ds.load_model(path / MODEL_FILE)
-
-
-def _keep_full(folder: Path) -> None:
-    """Refuse to put a provisional report where one with controls lies."""
-    from .learn.report_files import read_report
-
-    if (folder / "report.json").is_file() and not read_report(folder).missing:
-        raise InputError(
-            f"{folder} holds a report with controls and a second seed, and this one will be provisional: --replace "
-            "writes over it, another --out keeps both."
-        )
 
 
 def _compare(options: argparse.Namespace) -> int:

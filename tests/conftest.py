@@ -12,7 +12,9 @@ import pytest
 LOOPBACK = ("127.", "::1", "localhost")
 # Before anything of ours is imported: a cache that no earlier run has touched, and no proxy or GDAL setting of the
 # user's. GDAL has its own network stack, which Python cannot see; a dead proxy closes it for all but this machine.
-os.environ["DEEPSENTINEL_CACHE"] = tempfile.mkdtemp(prefix="deepsentinel-tests-")
+# The processes of one run share it: a scene is rendered once.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["DEEPSENTINEL_CACHE"] = tempfile.mkdtemp(prefix="deepsentinel-tests-")
 for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     os.environ[name] = "http://127.0.0.1:9"
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
@@ -21,6 +23,8 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 def pytest_sessionfinish() -> None:
     import shutil
 
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
     shutil.rmtree(os.environ["DEEPSENTINEL_CACHE"], ignore_errors=True)
 
 

@@ -343,8 +343,11 @@ class Report:
         judged = self.places is not None and bool(self.places["score"].notna().any())
         return ("report", *(("places",) if judged else ()), *(("worst",) if self.worst else ()))
 
-    def save(self, folder: str | Path, *, figures: bool = True) -> Path:
+    def save(self, folder: str | Path, *, figures: bool = True, replace: bool = False) -> Path:
         """Write everything into a folder, all of it or nothing; returns the folder.
+
+        It takes the place of a report that is there; of one with all its controls by a provisional one only with
+        `replace`.
 
         report.json, scores.csv and confusion.csv hold the numbers, few_shot.csv those of classes never seen,
         places.geojson the score of each sample where it lies, worst.npz the worst of them; and with `figures` a PNG of
@@ -352,7 +355,7 @@ class Report:
         """
         from .report_files import save_report
 
-        return save_report(self, Path(folder), figures=figures)
+        return save_report(self, Path(folder), figures=figures, replace=replace)
 
 
 def load_report(folder: str | Path) -> Report:

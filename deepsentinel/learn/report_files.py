@@ -34,12 +34,23 @@ FEW_TYPES_FLOAT = ("mean", "low", "high")
 AS_TEXT: dict[str, Any] = {"keep_default_na": False, "dtype": "str", "encoding": "utf-8"}
 
 
-def save_report(report: Report, target: Path, *, figures: bool) -> Path:
+def keep_full(folder: Path) -> None:
+    """Refuse a folder with a report that has its controls, where a provisional one is to be written."""
+    if (folder / "report.json").is_file() and not read_report(folder).missing:
+        raise InputError(
+            f"{folder} holds a report with controls and a second seed, and this one is provisional: replace=True "
+            "(--replace in a shell) writes over it, another folder keeps both."
+        )
+
+
+def save_report(report: Report, target: Path, *, figures: bool, replace: bool) -> Path:
     """What `Report.save` does."""
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; a report is saved into a folder.")
     if target.is_dir() and (others := {path.name for path in target.iterdir()} - set(FILES)):
         raise InputError(f"{target} holds other files ({sorted(others)[0]}); give a report a folder of its own.")
+    if report.missing and not replace:
+        keep_full(target)
     told: dict[str, Any] = {"format": FORMAT, "task": report.task, "classes": list(report.classes)}
     told |= {"notes": list(report.notes), "about": dict(report.about), "lacking": list(report.lacking)}
     if report.reliability is not None:

@@ -172,9 +172,12 @@ def test_a_folder_goes_on_only_with_the_run_that_it_holds(tmp_path: Path, monkey
     ):
         ds.finetune(part, two, out=out, size=8, **quick)
     with pytest.raises(
-        InputError, match=r'holds another run\. What differs \(was -> now\): plans \[\["\w+", 6, \d+\]\] -> '
+        InputError, match=r'holds another run\. What differs \(was -> now\): plans \[\["\w+", 6, \d+, \d+\]\] -> '
     ):
         ds.finetune(held.isel(sample=range(6, 12)), one, out=out, size=8, **quick)
+    turned = part["corine_class_map"].copy(data=part["corine_class_map"].values[:, ::-1])  # the same plan and samples
+    with pytest.raises(InputError, match=r"holds another run\. What differs \(was -> now\): plans "):
+        ds.finetune(part.assign(corine_class_map=turned), one, out=out, size=8, **quick)
     monkeypatch.setattr(labels_module, "counted", lambda *_: {211: 100, 231: 10, 311: 10})
     with pytest.raises(InputError, match=r"holds another run\. What differs \(was -> now\): classes "):
         ds.finetune(part, one, out=out, size=8, **quick)

@@ -130,6 +130,18 @@ def test_a_difference_is_told_as_far_as_its_interval_goes(ends, said, headline, 
         assert headline in report_of_learning(each).texts[0].get_text()
 
 
+def test_a_report_with_its_controls_is_not_lost_to_one_without(tmp_path):
+    full, provisional = made_report(), made_report(seeds=1)
+    provisional.save(tmp_path / "r", figures=False)
+    full.save(tmp_path / "r", figures=False)
+    with pytest.raises(InputError, match="replace=True"):
+        provisional.save(tmp_path / "r", figures=False)
+    assert load_report(tmp_path / "r").missing == ()
+    full.save(tmp_path / "r", figures=False)  # a full one for a full one
+    provisional.save(tmp_path / "r", figures=False, replace=True)
+    assert load_report(tmp_path / "r").missing == provisional.missing
+
+
 def test_a_score_that_is_not_there_names_those_that_are():
     report = made_report()
     with pytest.raises(InputError, match=r"'f1'.*mean_iou, accuracy.*60-100 %"):
