@@ -257,7 +257,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     import deepsentinel as ds
 
-    from .learn.model import OBJECT_TASKS
+    from .learn.tasks import OBJECT_TASKS
 
     src = opened_source(options)
     aoi: Any = tuple(options.bbox) if options.bbox is not None else getattr(src, "area", None)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepsentinel.learn.labels import IGNORE
 from deepsentinel.learn.mistakes import Example
+from deepsentinel.learn.tasks import IGNORE
 
 from .worst import picture, ramp
 

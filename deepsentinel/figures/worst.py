@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepsentinel.errors import InputError
-from deepsentinel.learn.labels import IGNORE
 from deepsentinel.learn.mistakes import JUDGED, Example
 from deepsentinel.learn.report_words import number
+from deepsentinel.learn.tasks import IGNORE
 
 from . import slides
 from .mistakes import degrees, told_score

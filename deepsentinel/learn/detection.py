@@ -20,8 +20,9 @@ from deepsentinel.encoders.base import Encoder
 from deepsentinel.errors import InputError, NothingFoundError
 
 from .batches import Batch, corpora_of
-from .labels import CLASS_MAP, IGNORE, PARCEL, Classes, arrays_of, classes_of
+from .labels import CLASS_MAP, PARCEL, Classes, arrays_of, classes_of
 from .pyramids import STRIDES, Pyramid, covered
+from .tasks import IGNORE
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -19,9 +19,10 @@ from .batches import Batch, Feed, bands_of, corpora_of, encode
 from .controls import FROZEN, RANDOM, RANDOM_SUFFIX, STATISTICS, clouds_of
 from .ground import Ground, each_once, padded
 from .intervals import BLOCK_M
-from .labels import IGNORE, Classes, arrays_of, classes_of
+from .labels import Classes, arrays_of, classes_of
 from .model import Model, shares_of
 from .report import MODEL
+from .tasks import IGNORE
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -21,9 +21,10 @@ from .checkpoints import told_of
 from .detection import object_arrays
 from .fit import Plan, Step, fit
 from .labels import Background, classes_of, number_range
-from .model import OBJECT_TASKS, Model, Question
+from .model import Model, Question
 from .pretraining import NOT_TOLD, Pretrained, plain, started, usual_crop, which_weights
 from .processes import own_device, rank_and_replicas, together
+from .tasks import OBJECT_TASKS
 
 if TYPE_CHECKING:
     import xarray as xr

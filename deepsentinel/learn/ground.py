@@ -19,9 +19,10 @@ from deepsentinel.errors import InputError, NothingFoundError
 from .batches import Batch, Feed, bands_of
 from .detection import detect_boxes, true_boxes, within
 from .intervals import BLOCK_M, ground_blocks
-from .model import OBJECT_TASKS, Model
+from .model import Model
 from .scoring import Scorer, scorer_of
 from .tallies import cloud_steps
+from .tasks import OBJECT_TASKS
 
 if TYPE_CHECKING:
     import xarray as xr

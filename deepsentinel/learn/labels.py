@@ -15,12 +15,11 @@ from deepsentinel.errors import InputError, NothingFoundError, warn
 from deepsentinel.legend import Legend, LegendClass
 
 from .batches import corpora_of
+from .tasks import IGNORE
 
 if TYPE_CHECKING:
     import xarray as xr
 
-IGNORE = 255
-"""Stands for pixels that teach nothing."""
 CLASS_MAP, CONFLICT, PARCEL = "class_map", "conflict", "parcel_id"
 # In masks of conflicts: several claims that contradict each other.
 CONTRADICTED = 2

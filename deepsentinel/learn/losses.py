@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepsentinel.errors import InputError
 
-from .labels import IGNORE
+from .tasks import IGNORE
 
 FOCUS = 2.0
 Loss = Callable[[Tensor, Tensor], Tensor]

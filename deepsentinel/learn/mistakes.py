@@ -11,16 +11,16 @@ from deepsentinel.corpus.ground import ground_of
 from deepsentinel.corpus.patches import patch_of
 from deepsentinel.errors import InputError
 
-from .labels import IGNORE
 from .matching_objects import HALF, Detections, overlaps
-from .model import OBJECT_TASKS, Model
 from .tallies import as_array, ratio
+from .tasks import IGNORE, OBJECT_TASKS
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import xarray as xr
 
     from .ground import Ground
+    from .model import Model
 
 # By what a sample is judged, and what that is called.
 ACCURACY, ERROR, F1 = "accuracy", "error", "f1"

@@ -22,12 +22,11 @@ from deepsentinel.files import write_bytes
 from .batches import Batch, Feed
 from .detection import ObjectHead, targets_of
 from .heads import LinearHead, pixel_head
-from .labels import BACKGROUND, IGNORE, Classes
+from .labels import BACKGROUND, Classes
 from .losses import segmentation_loss
 from .remembering import remember
+from .tasks import IGNORE, OBJECT_TASKS, TASKS
 
-OBJECT_TASKS = ("detection", "instances")
-TASKS = ("segmentation", "classification", "fractions", "regression", *OBJECT_TASKS)
 SENSORS = ("both", "s1", "s2", "any")
 FORMAT = 1
 # Of "any": how often a step sees both sensors; else one of them alone.

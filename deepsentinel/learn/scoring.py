@@ -11,11 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from .intervals import Interval, blocked_interval, drawn_interval, summed
-from .labels import IGNORE
 from .metrics import BY_CLASS, OVERALL, REGRESSION, Confusion, MultiLabel, Regression, label_f1, label_micro_f1
 from .model import Question
 from .probabilities import Calibration, LogLoss, expected_calibration_error, log_loss
 from .tallies import Groups, Tally, as_array, mean_of_known, ratio
+from .tasks import IGNORE
 
 Score = Callable[[np.ndarray], np.ndarray]
 Drawn = tuple[Score, int]

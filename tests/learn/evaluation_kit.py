@@ -18,8 +18,9 @@ import deepsentinel as ds
 from deepsentinel.corpus.layout import ArraySpec, Layout, create_store
 from deepsentinel.encoders import load_encoder
 from deepsentinel.learn.batches import Batch
-from deepsentinel.learn.labels import IGNORE, Classes, classes_of
+from deepsentinel.learn.labels import Classes, classes_of
 from deepsentinel.learn.model import Model, Question
+from deepsentinel.learn.tasks import IGNORE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
 from store_kit import ATTRS, COORDS, S1, S2, SCL, SIZE, table, write_shards

@@ -24,10 +24,11 @@ from deepsentinel.grids import grid_coords
 from deepsentinel.learn.batches import Batch, Feed, bands_of
 from deepsentinel.learn.crops import Cut
 from deepsentinel.learn.detection import detect_boxes, object_arrays, objects_in, pasted, true_boxes
-from deepsentinel.learn.labels import IGNORE, Classes
+from deepsentinel.learn.labels import Classes
 from deepsentinel.learn.locating import once
 from deepsentinel.learn.matching_objects import Detections, overlaps
 from deepsentinel.learn.model import Model, Question, load_model
+from deepsentinel.learn.tasks import IGNORE
 
 S2 = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 FIELDS = Classes("f_class_map", (5,), ("field",), ("#00ff00",), (1.0,), conflict="f_conflict")

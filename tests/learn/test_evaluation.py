@@ -17,12 +17,12 @@ from deepsentinel.learn.batches import Batch, Feed
 from deepsentinel.learn.checks import shared_samples
 from deepsentinel.learn.evaluation import Ground, answers, each_once, evaluate, padded
 from deepsentinel.learn.intervals import drawn_interval
-from deepsentinel.learn.labels import IGNORE
 from deepsentinel.learn.metrics import MultiLabel
 from deepsentinel.learn.model import Model
 from deepsentinel.learn.report import Report, load_report
 from deepsentinel.learn.scoring import Labels, ahead
 from deepsentinel.learn.tallies import mean_of_known
+from deepsentinel.learn.tasks import IGNORE
 
 
 def judged(model: Model, test: Any = None, **options: Any) -> Report:

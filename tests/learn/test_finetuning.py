@@ -19,9 +19,10 @@ from deepsentinel.learn import labels as labels_module
 from deepsentinel.learn.controls import lesson_of
 from deepsentinel.learn.finetuning import layered
 from deepsentinel.learn.fit import Plan
-from deepsentinel.learn.labels import IGNORE, Classes, classes_of
+from deepsentinel.learn.labels import Classes, classes_of
 from deepsentinel.learn.losses import segmentation_loss
 from deepsentinel.learn.model import Model, Question, shares_of
+from deepsentinel.learn.tasks import IGNORE
 
 QUICK = {"steps": 2, "batch_size": 4, "crop_px": 32, "log_every": 1}
 

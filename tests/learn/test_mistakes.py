@@ -20,9 +20,9 @@ from deepsentinel.figures import show
 from deepsentinel.learn import fewshot, mistakes
 from deepsentinel.learn.batches import Batch
 from deepsentinel.learn.ground import Ground
-from deepsentinel.learn.labels import IGNORE
 from deepsentinel.learn.mistakes import PICTURE_PX, thinned, worst_places
 from deepsentinel.learn.model import Model
+from deepsentinel.learn.tasks import IGNORE
 
 # -- scores ------------------------------------------------------------------------------------------------------------
 

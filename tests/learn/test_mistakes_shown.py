@@ -22,9 +22,9 @@ from deepsentinel.errors import InputError, SourceError
 from deepsentinel.figures import show, slides, worst
 from deepsentinel.figures.mistakes import tones
 from deepsentinel.learn import fewshot
-from deepsentinel.learn.labels import IGNORE
 from deepsentinel.learn.model import Model
 from deepsentinel.learn.report import load_report
+from deepsentinel.learn.tasks import IGNORE
 
 # -- pages -------------------------------------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from deepsentinel.figures.glimpses import TRUTH, glimpse
 from deepsentinel.learn import plans
 from deepsentinel.learn.checkpoints import list_runs
 from deepsentinel.learn.ground import Ground
-from deepsentinel.learn.labels import IGNORE
 from deepsentinel.learn.mistakes import Example
 from deepsentinel.learn.plans import suggested_steps
 from deepsentinel.learn.tallies import cloud_steps
+from deepsentinel.learn.tasks import IGNORE
 from deepsentinel.learn.watching import Watch, one_core_free
 
 QUICK: dict[str, Any] = {"batch_size": 4, "crop_px": 32, "log_every": 1, "weights": "random", "device": "cpu"}
