@@ -42,10 +42,11 @@ demo: $(VENV)/.learn  ## the main job, end to end, on the demo world: no account
 lab: $(VENV)/.map  ## JupyterLab with the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(ALLOW_ROOT)
 
-lint: $(VENV)/.test  ## ruff and mypy
+lint: $(VENV)/.test  ## ruff and mypy, and whether notebooks were saved as they ran
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/tidy_notebooks.py --check notebooks/0*.ipynb
 
 format: $(VENV)/.test  ## let ruff put the code in order
 	$(BIN)/ruff check --fix-only --quiet .

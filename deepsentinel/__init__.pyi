@@ -15,6 +15,7 @@ from .export_map import save_map as save_map
 from .figures import show as show
 from .figures.corpus import describe as describe
 from .figures.cutouts import cutouts as cutouts
+from .figures.overlays import outlines as outlines
 from .figures.overlays import overlay as overlay
 from .figures.saving import save_figure as save_figure
 from .labels import read_labels as read_labels
@@ -52,6 +53,7 @@ from .similarity import linear_probe as linear_probe
 from .similarity import pca_rgb as pca_rgb
 from .similarity import similarity_index as similarity_index
 from .sources import open_source as open_source
+from .sources.download import download as download
 from .sources.points import read_point as read_point
 from .widgets.map import Map as Map
 

@@ -46,6 +46,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--sensors", nargs="+", choices=("S1", "S2"), help="scenes of one sensor; pairs of both if left out"
     )
+    plan.add_argument("--mixed", action="store_true", help="take L1C beside L2A, or sigma0 beside gamma0")
     plan.add_argument("--native", action="store_true", help="bands of 10, 20 and 60 m each in its own pixels")
     plan.add_argument("--series", action="store_true", help="all dates of a place as one sample")
     plan.add_argument("--samples-per-shard", type=int, default=64, help="samples a file (%(default)s)")
@@ -184,6 +185,7 @@ def _plan(options: argparse.Namespace) -> int:
         bands=options.bands,
         sensors=options.sensors,
         native=options.native,
+        mixed=options.mixed,
         series=options.series,
         samples_per_shard=options.samples_per_shard,
         measure=options.measure,

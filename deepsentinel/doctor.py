@@ -27,6 +27,7 @@ LIBRARIES = (
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "map": ("jupyterlab", "ipywidgets", "ipyleaflet", "geemap"),
     "learn": ("torch",),
+    "gee": ("earthengine-api",),
 }
 
 
@@ -62,7 +63,7 @@ CREDENTIALS = (
         "Earth Engine",
         ("EARTHENGINE_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"),
         (".config/earthengine/credentials",),
-        "not used yet",
+        "needed for earth-engine; made by ee.Authenticate()",
     ),
     Credential("NASA Earthdata", ("EARTHDATA_",), (".netrc",), "not used yet"),
     Credential("Hugging Face", ("HF_TOKEN",), (".cache/huggingface/token",), "not needed; raises the limits"),

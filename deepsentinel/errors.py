@@ -46,6 +46,10 @@ class TrainingError(DeepSentinelError, RuntimeError):
     """A model cannot go on learning; the message says at which step, and what was kept."""
 
 
+class StoppedError(DeepSentinelError, RuntimeError):
+    """Work was ended on the way because somebody asked for it; the message says how far it was."""
+
+
 class DeepSentinelWarning(UserWarning):
     """Something was repaired or assumed on the user's behalf, and this says what."""
 

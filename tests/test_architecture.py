@@ -190,15 +190,20 @@ def requirement(text: str) -> tuple[str, str]:
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {"odc_geo": "odc", "pillow": "PIL", "scikit_learn": "sklearn"}
+    names = {"odc_geo": "odc", "pillow": "PIL", "scikit_learn": "sklearn", "earthengine_api": "ee"}
+    names["google_auth"] = "google"
 
     def modules(requirements: list[str]) -> set[str]:
         packages = {requirement(line)[0].replace("-", "_") for line in requirements}
         return {names.get(package, package) for package in packages}
 
     extras = project["optional-dependencies"]
-    base, learn, cloud, maps = (
-        modules(some) for some in (project["dependencies"], extras["learn"], extras["cloud"], extras["map"])
+    base, learn, cloud, maps, gee, download = (
+        modules(some)
+        for some in (
+            project["dependencies"],
+            *(extras[key] for key in ("learn", "cloud", "map", "gee", "download")),
+        )
     )
     for path in PACKAGE.rglob("*.py"):
         imported = {name.split(".")[0] for name in imported_from(path)}
@@ -207,6 +212,8 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         declared = base | {"IPython"} | (learn if FLOORS[room_of(path)] >= 4 else set())
         declared |= cloud if room_of(path) == "corpus" else set()
         declared |= maps if room_of(path) == "widgets" else set()
+        declared |= gee if path.parent.name == "earthengine" else set()
+        declared |= download if path.parent.name == "download" else set()
         if path.name == "extras.py":
             declared |= {"olmoearth_pretrain_minimal", "terratorch"}
         assert imported - set(sys.stdlib_module_names) - {"deepsentinel"} <= declared, path
@@ -220,11 +227,14 @@ def imported_from(path: Path) -> set[str]:
 def test_conda_and_pip_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = dict(map(requirement, project["dependencies"] + extras["map"] + extras["learn"] + extras["cloud"]))
+    told = [line for name in ("map", "learn", "cloud", "gee", "download") for line in extras[name]]
+    wanted = dict(map(requirement, project["dependencies"] + told))
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
     has = dict(map(requirement, conda["dependencies"]))
     assert has.pop("python") == re.sub("[^0-9.]", "", project["requires-python"])
     has.pop("pip")
+    # JPEG 2000, which Sentinel-2 products come in: rasterio's wheels have it, conda-forge's GDAL has it beside itself
+    has.pop("libgdal-jp2openjpeg")
     # conda-forge's name for torch without CUDA, which would not fit on Binder
     has["torch"] = has.pop("pytorch-cpu")
     assert has == wanted

@@ -253,7 +253,7 @@ def test_the_report_tells_versions_extras_and_the_cache(monkeypatch, tmp_path):
     assert "2.5 MB" in text
     assert str(tmp_path) in text
     assert "free on this disk" in text
-    assert set(report.extras) == {"map", "learn"}
+    assert set(report.extras) == {"map", "learn", "gee"}
 
 
 def test_a_missing_library_and_a_wrong_service_make_it_unwell(monkeypatch):

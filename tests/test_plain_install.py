@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # What a distribution is called where one imports it.
 IMPORTED = {
-    "earthengine-api": "ee", "lightning": "lightning", "scikit-learn": "sklearn", "moto": "moto",
+    "earthengine-api": "ee", "google-auth": "google.auth", "lightning": "lightning", "scikit-learn": "sklearn", "moto": "moto",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
 }  # fmt: skip
 SCRIPT = """
@@ -53,7 +53,11 @@ def extras() -> list[str]:
         name.partition(">")[0]
         for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     }
-    names = {each.partition(">")[0].partition("[")[0] for part in ("map", "learn", "cloud") for each in optional[part]}
+    names = {
+        each.partition(">")[0].partition("[")[0]
+        for part in ("map", "learn", "cloud", "gee", "download")
+        for each in optional[part]
+    }
     return sorted(IMPORTED.get(name, name.replace("-", "_")) for name in names - plain)
 
 

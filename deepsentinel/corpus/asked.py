@@ -109,6 +109,22 @@ def checked(**given: Any) -> dict[str, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
 
 
+def check_alike(kinds: pd.DataFrame, *, mixed: bool) -> None:
+    """Refuse a corpus in which one band would be two quantities, unless that is meant."""
+    for what, held in kinds.groupby("what"):
+        if len(set(held["kind"])) > 1 and not mixed:
+            told = "; ".join(f"{kind} from {_listed(each['source'])}" for kind, each in held.groupby("kind"))
+            raise InputError(
+                f"The samples would be of more than one {what}: {told}. The same ground has other numbers in each, and "
+                "nothing in the pixels tells which. Plan one corpus for each, or pass mixed=True: the table of samples "
+                "then says which it is."
+            )
+
+
+def _listed(names: pd.Series) -> str:
+    return ", ".join(repr(name) for name in names.unique())
+
+
 def why_nothing(matched: Matched, wanted: Wanted, sources: Sequence[Source]) -> str:
     """Why no place gives a sample, and what would help."""
     reasons = matched.unmatched["reason"].value_counts()

@@ -24,17 +24,19 @@ import numpy as np
 from deepsentinel import __version__
 from deepsentinel.errors import DeepSentinelError, InputError, warn
 from deepsentinel.files import atomic_path
+from deepsentinel.progress import asked
 from deepsentinel.progress import progress as bar
 
 from .arrays import first_scene, specs_of
-from .commits import alone, finish, todo_of
+from .commits import alone, finish, so_far, todo_of
 from .cost import longest
 from .executors import run
 from .layout import Layout, create_store
 from .masking import Ready, dense, ready_masks
 from .plan import Plan, load_fingerprint
 from .reach import reach_note
-from .stopping import stop
+from .stopping import stop as end
+from .stopping import stopping_when
 from .stories import check_stories, story_of, version_of
 from .worker import PARTS, PROBES, WORK, Job, Task, forget, remember, table_path, unwritable
 
@@ -83,9 +85,13 @@ class BuildReport:
     """Why samples failed, and how many each."""
     notes: tuple[str, ...] = ()
     """What was warned of in the end: labels that touch no sample."""
+    left: int = 0
+    """Samples that nobody came to, as the build was stopped."""
 
     def __repr__(self) -> str:
-        lines = [f"{self.ok:,} of {self.ok + self.failed:,} samples in {self.path}"]
+        lines = [f"{self.ok:,} of {self.ok + self.failed + self.left:,} samples in {self.path}"]
+        if self.left:
+            lines.append(f"stopped with {self.left:,} to go: build_corpus goes on from there")
         if self.built:
             lines.append(f"{self.built:,} of them in {self.seconds:,.1f} s: {self.rate:,.1f} samples a second")
         for reason, count in list(self.reasons.items())[:SHOWN_REASONS]:
@@ -104,6 +110,7 @@ def build_corpus(
     retry_failed: bool = False,
     progress: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
+    stop: Any = None,
 ) -> BuildReport:
     """Read, mask and store all samples of a plan; called again after a stop, it goes on.
 
@@ -131,6 +138,8 @@ def build_corpus(
         them); the others stay as they are.
     progress, on_progress
         A bar with the rate and the time left; a function that is given a `Progress` after each shard.
+    stop
+        A function, or a `threading.Event`, that ends it as Ctrl-C does; the report then says in `left` what is to do.
 
     Returns
     -------
@@ -153,6 +162,7 @@ def build_corpus(
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads={threads!r}: give 1 or more, or None for one a core.")
     store = Path(path).expanduser()
+    wanted = asked(stop)
     _check_same(plan, store)
     began = time.perf_counter()
     try:
@@ -167,8 +177,11 @@ def build_corpus(
             todo = todo_of(store, layout, retry_failed)
             made = 0
             if todo:
-                made = _build(plan, store, layout, masks, todo, executor, threads, progress, on_progress, began)
-            table = finish(store, layout)
+                made = _build(plan, store, layout, masks, todo, executor, threads, progress, on_progress, began, wanted)
+            # One that was stopped keeps its parts, of which it goes on.
+            table = so_far(store, layout) if wanted() else None
+            if table is None or len(table) == layout.samples:
+                table = finish(store, layout)
     except (OSError, DeepSentinelError) as error:
         if isinstance(error, DeepSentinelError):
             raise
@@ -189,6 +202,7 @@ def build_corpus(
         rate=made / seconds if made else 0.0,
         reasons={str(reason): int(count) for reason, count in reasons.items()},
         notes=report_notes,
+        left=layout.samples - len(table),
     )
 
 
@@ -242,6 +256,7 @@ def _build(
     show: bool,
     on_progress: Callable[[Progress], None] | None,
     began: float,
+    wanted: Callable[[], bool],
 ) -> int:
     _check_travels(masks, executor)
     _check_writable(store)
@@ -277,7 +292,7 @@ def _build(
     def steps() -> Generator[None, None, None]:
         """One for each sample, for the bar."""
         nonlocal passed, made, failed
-        with closing(run(task, list(todo), executor, threads, partial(stop, store / WORK, job.token))) as dones:
+        with closing(run(task, list(todo), executor, threads, partial(end, store / WORK, job.token))) as dones:
             for done in dones:
                 count = done.ok + done.failed
                 passed, made, failed = passed + count, made + done.made, failed + done.lost
@@ -291,7 +306,7 @@ def _build(
     remember(job.token, named)
     try:
         # Closed here, so that nobody is at work any more when another may build.
-        with closing(steps()) as each:
+        with stopping_when(wanted, store / WORK, job.token), closing(steps()) as each:
             for _ in bar(each, total=total - finished, what="building", unit="sample") if show else each:
                 pass
     finally:

@@ -125,6 +125,12 @@ def todo_of(store: Path, layout: Layout, retry_failed: bool) -> dict[int, bool]:
     return found
 
 
+def so_far(store: Path, layout: Layout) -> gpd.GeoDataFrame:
+    """The rows of all samples that somebody came to, whether they are there or failed."""
+    table, rows = _told(store, layout)
+    return table.iloc[rows[rows >= 0]].reset_index(drop=True)
+
+
 def finish(store: Path, layout: Layout) -> gpd.GeoDataFrame:
     """The parts become the table, and what killed writers left behind goes."""
     table, rows = _told(store, layout)

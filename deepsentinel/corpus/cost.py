@@ -208,14 +208,12 @@ def _files(source: Source, sensor: str, name: str | None, bands: Sequence[str]) 
 
 
 def _header(source: Any, sensor: str, name: str, band: str) -> _File:
-    import rasterio
-
-    from deepsentinel.sources.engine.rasters import gdal_path
+    from deepsentinel.sources.engine.rasters import looked_into
 
     item = source.items_of(sensor, [name])[name]
     ref = source.assets_of(item)[band]
     href = source.resolve(ref.href, item, ref.key)
-    with rasterio.Env(**source.gdal_options()), rasterio.open(gdal_path(href)) as file:
+    with looked_into(href, source.gdal_options()) as file:
         rows, columns = file.block_shapes[ref.band - 1]
         down, across = -(-file.height // rows), -(-file.width // columns)
         sizes = [

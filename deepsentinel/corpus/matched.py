@@ -61,6 +61,8 @@ class Matched:
     """How many searches were made."""
     sources: tuple[Source, ...]
     """The sources."""
+    kinds: pd.DataFrame
+    """`source, what, kind`: the level and the backscatter of the scenes that are used."""
 
     UNMATCHED: ClassVar[list[str]] = ["place", "source", "reason", "lon", "lat"]
 
@@ -70,6 +72,7 @@ def match_sources(places: Places, sources: Sequence[Source], wanted: Wanted) -> 
     searches = 0
     found: list[pd.DataFrame] = []
     missing: list[pd.DataFrame] = []
+    kinds: list[tuple[str, str, str]] = []
     for source in sources:
         scenes, asked = search_scenes(
             source,
@@ -87,6 +90,7 @@ def match_sources(places: Places, sources: Sequence[Source], wanted: Wanted) -> 
         else:
             rows, reasons = _twins(found[0], scenes, source.name, places.size_m)
         found.append(rows.assign(source=source.name))
+        kinds += [(source.name, what, kind) for what, kind in _kinds(scenes, rows)]
         missing.append(
             pd.DataFrame(
                 {
@@ -100,7 +104,18 @@ def match_sources(places: Places, sources: Sequence[Source], wanted: Wanted) -> 
             )
         )
     rows = pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
-    return Matched(rows, pd.concat(missing, ignore_index=True), searches, tuple(sources))
+    told = pd.DataFrame(kinds, columns=["source", "what", "kind"])
+    return Matched(rows, pd.concat(missing, ignore_index=True), searches, tuple(sources), told)
+
+
+def _kinds(scenes: gpd.GeoDataFrame, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the scenes of some samples measure: `("level", "L2A")`, `("backscatter", "sigma0")`."""
+    used: set[str] = set()
+    for name in {"s1_id", "s2_id", "s1_ids", "s2_ids"} & set(rows):
+        for each in pd.unique(rows[name].explode().dropna()):
+            used.update(str(each).split("+"))
+    held = scenes[scenes["id"].isin(used)]
+    return [(what, kind) for what in ("level", "backscatter") for kind in sorted(set(held[what].dropna()))]
 
 
 def _first(places: Places, scenes: gpd.GeoDataFrame, wanted: Wanted) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -20,7 +20,7 @@ from deepsentinel.errors import InputError, NothingFoundError, warn
 from deepsentinel.files import atomic_folder, write_text
 from deepsentinel.footprints import check_number
 
-from .asked import Choose, bands_asked, checked, dates_asked, sources_asked, why_nothing
+from .asked import Choose, bands_asked, check_alike, checked, dates_asked, sources_asked, why_nothing
 from .cost import Cost, cost_of, cost_table
 from .matched import Matched, Wanted, match_sources
 from .ordering import ordered_samples
@@ -109,6 +109,7 @@ def plan_corpus(
     sensors: Sequence[str] | str | None = None,
     series: bool = False,
     native: bool = False,
+    mixed: bool = False,
     samples_per_shard: int = 64,
     dates: Any = None,
     measure: int = 0,
@@ -145,6 +146,9 @@ def plan_corpus(
     native
         Bands of 10, 20 and 60 m each in its own pixels, in place of all at `resolution`. Windows must then begin at
         multiples of 60 m: `snap_m=60` where they are made, in `ds.cover` too.
+    mixed
+        Whether one corpus may hold L1C beside L2A, or sigma0 beside terrain-flattened gamma0: the same ground has other
+        numbers in each. Refused if left out.
     samples_per_shard
         How many samples one file holds: what is read at once, and lost when a build is stopped.
     dates
@@ -208,6 +212,7 @@ def plan_corpus(
     matched = match_sources(found_places, sources, wanted)
     if not len(matched.rows):
         raise NothingFoundError(why_nothing(matched, wanted, sources))
+    check_alike(matched.kinds, mixed=mixed)
     settings["opened"] = {one.name: _opened(one) for one in sources}
     samples = ordered_samples(matched, found_places, settings)
     from .arrays import bands_held

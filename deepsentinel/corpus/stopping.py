@@ -1,10 +1,14 @@
-"""Ctrl-C while a corpus is built: whoever makes a shard looks between its samples whether anybody still wants it."""
+"""Ctrl-C, or `stop=`, while a corpus is built: whoever makes a shard looks between its samples whether to go on."""
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from deepsentinel.errors import DeepSentinelError
 
 # Builds are called by a token of their own, which no other ever has, so that nothing is taken back.
 _stopped: set[str] = set()
@@ -20,6 +24,37 @@ def stop(folder: Path, token: str) -> None:
     _stopped.add(token)
     with suppress(OSError):
         _file(folder, token).touch()
+
+
+@contextmanager
+def stopping_when(wanted: Callable[[], bool], folder: Path, token: str) -> Iterator[None]:
+    """Look a few times a second whether a build is to stop, and if so stop it: a `Stopped` then ends it quietly.
+
+    >>> import tempfile
+    >>> with stopping_when(lambda: True, Path(tempfile.mkdtemp()), "this"):
+    ...     while not Watch(Path("nowhere"), "this").stopped():
+    ...         pass
+    ...     raise Stopped("on the way")
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            if wanted():
+                stop(folder, token)
+                return
+            over.wait(LOOK_S)
+
+    watching = threading.Thread(target=look, name="deepsentinel stopping", daemon=True)
+    watching.start()
+    try:
+        yield
+    except Stopped:
+        if token not in _stopped:
+            raise
+    finally:
+        over.set()
+        watching.join()
 
 
 class Watch:
@@ -42,6 +77,16 @@ class Watch:
             self._found = _file(self.folder, self.token).exists()
             self._next = time.monotonic() + LOOK_S
         return self._found or self.token in _stopped
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What fails because the build was stopped, such as the reading of a file, is `Stopped` and no failure."""
+        try:
+            yield
+        except (DeepSentinelError, OSError) as error:
+            if self.stopped():
+                raise Stopped("the build was stopped") from error
+            raise
 
     def check(self) -> None:
         """Raise `Stopped` once it is."""

@@ -131,7 +131,7 @@ def build_shard(task: Task) -> Done:
     watch = Watch(Path(job.store) / WORK, job.token)
     watch.check()
     sources = _sources_of(job)
-    with quietly() as notes, reading_until(watch.stopped), ExitStack() as left:
+    with watch.told(), quietly() as notes, reading_until(watch.stopped), ExitStack() as left:
         held = _held(task) if task.retry else {}
         # A series with gaps is good, but is tried again.
         kept = {at for at, (row, _) in held.items() if pd.isna(row["reason"])}
@@ -166,6 +166,7 @@ def build_shard(task: Task) -> Done:
                 facts[at] = {"status": "failed", "reason": plain(error)}
                 reasons.append(plain(error))
                 lost.append(error)
+        watch.check()
         if lost and len(lost) == len(rows):
             _check_alive(task, sources, lost[0])
         _fill(table, old)
@@ -279,16 +280,18 @@ def _check_alive(task: Task, sources: Mapping[str, Source], error: Exception) ->
 
 
 def _opens(source: Any, sensor: str, scene: str) -> bool:
-    """Whether any file of a scene can be opened."""
+    """Whether a scene is still there: its source says so, or any file of it can be opened."""
     import rasterio
 
-    from deepsentinel.sources.engine.rasters import gdal_path
+    from deepsentinel.sources.engine.rasters import looked_into
 
     try:
+        if (reaches := getattr(source, "reaches", None)) is not None:
+            return bool(reaches(sensor, scene))
         item = source.items_of(sensor, [scene])[scene]
         for ref in list(source.assets_of(item).values())[:PROBES]:
             href = source.resolve(ref.href, item, ref.key)
-            with rasterio.Env(**source.gdal_options()), rasterio.open(gdal_path(href)):
+            with looked_into(href, source.gdal_options()):
                 return True
     except (DeepSentinelError, OSError, KeyError, AttributeError, rasterio.errors.RasterioError):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -38,6 +38,8 @@ def embed(
     dtype: str = "float32",
     keep_positions: bool = False,
     weights: str | os.PathLike[str] | None = None,
+    stop: Any = None,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> xr.DataArray:
     """Vectors of a patch, a series or several of them, as the authors of the encoder meant it.
 
@@ -67,6 +69,9 @@ def embed(
     `xarray.open_zarr("z.zarr", chunks=None)` and `rioxarray.open_rasterio("z.tif")` go where an embedding does. On a
     GPU numbers are bfloat16 within the encoder.
 
+    stop: a function, or a `threading.Event`, that ends a dense map between two rows of windows, with `StoppedError`.
+    on_progress: called with (rows done, rows in all) after each of them.
+
     >>> import deepsentinel as ds
     >>> grid = ds.geobox((2.0, 48.0, 2.005, 48.005))
     >>> from deepsentinel.grids import grid_coords
@@ -86,10 +91,12 @@ def embed(
         if not isinstance(data, xr.Dataset) or "sample" in data.dims:
             raise InputError("dense=True makes the map of one patch; call embed for each of several.")
         running["keep_positions"] = keep_positions
-        return _dense(data, loaded, how, running, resolution_m, overlap, window_px, out, dtype)
-    if out is not None or resolution_m is not None or keep_positions:
+        watch = {"stop": stop, "on_progress": on_progress}
+        return _dense(data, loaded, how, running, resolution_m, overlap, window_px, out, dtype, watch)
+    if any(each is not None for each in (out, resolution_m, stop, on_progress)) or keep_positions:
         raise InputError(
-            "out=, resolution_m= and keep_positions= are for maps: pass dense=True. One vector is small enough to give."
+            "out=, resolution_m=, keep_positions=, stop= and on_progress= are for maps: pass dense=True. One vector is"
+            " small enough to give."
         )
     return _pooled(data, loaded, how, running, window_px, dtype)
 
@@ -122,6 +129,7 @@ def _dense(
     window_px: int | None,
     out: str | os.PathLike[str] | None,
     dtype: str,
+    watch: dict[str, Any],
 ) -> xr.DataArray:
     from deepsentinel.encoders.base import warn_mismatch, warn_missing
     from deepsentinel.grids import grid_coords
@@ -150,10 +158,10 @@ def _dense(
 
         if target is not None:
             with small_cache(), file_sink(target, geobox, spec.width, dtype, told, dates(data)) as sink:
-                map_dense(scene, runner, plan, sink)
+                map_dense(scene, runner, plan, sink, **watch)
             return open_map(target, told(), dates(data))
         memory = Memory((int(geobox.shape.y), int(geobox.shape.x), spec.width), dtype)
-        map_dense(scene, runner, plan, memory)
+        map_dense(scene, runner, plan, memory, **watch)
     places = {**grid_coords(geobox, data), "feature": np.arange(spec.width), **dates(data)}
     return xr.DataArray(memory.values, places, DIMS, name=NAME, attrs=told())
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -12,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from deepsentinel.encoders.spec import EncoderSpec
 from deepsentinel.errors import InputError
-from deepsentinel.progress import progress
+from deepsentinel.progress import progress, stoppable
 
 from .inputs import Scene
 from .model import Runner, Windows
@@ -98,8 +99,18 @@ def _cell_px(spec: EncoderSpec, pixel_m: float, resolution_m: float) -> int:
     return cell_px
 
 
-def map_dense(scene: Scene, runner: Runner, plan: Layout, sink: Sink) -> None:
-    """Write every cell of the map to the sink, panel by panel, rows from north to south."""
+def map_dense(
+    scene: Scene,
+    runner: Runner,
+    plan: Layout,
+    sink: Sink,
+    stop: Any = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Write every cell of the map to the sink, panel by panel, rows from north to south.
+
+    Between rows of windows `stop` is asked, and `on_progress` told; `StoppedError` if nobody wants the map any more.
+    """
     rows, columns = (int(size) for size in plan.geobox(scene).shape)
     width = _panel_cells(plan, runner.encoder.spec.width, sink.chunk)
     # Shifted maps are made a square at a time, as all shifts of a place have to be there to put it together.
@@ -116,9 +127,11 @@ def map_dense(scene: Scene, runner: Runner, plan: Layout, sink: Sink) -> None:
         (len(begins[0]), len(begins[1])) for square in squares for one in passes for begins in [one.begins(square)]
     ]
     runner.expect(sum(down * across for down, across in steps))
-    bar = progress(
-        range(sum(down for down, _ in steps)), total=sum(down for down, _ in steps), what="embedding", unit="row"
-    )
+    count = sum(down for down, _ in steps)
+    shown = progress(range(count), total=count, what="embedding", unit="row")
+    bar = stoppable(shown, total=count, what="The embedding", unit="row", stop=stop, on_progress=on_progress)
+    # The bar is one item ahead, so that a look is taken before the first windows too, and none after the last.
+    next(bar, None)
     for square in squares:
         down, across = square
         if plan.shifts == 1:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 WEB_MERCATOR = "EPSG:3857"
 # A screen shows no more, and a browser takes long to decode more.
 MAX_PX = 1024
+# Cells of an embedding are squares of the ground, not of the map: they are drawn with corners that are seen.
+CELLS_PX = 512
+MOST_FINER = 16
 # Speckle is most of a radar picture's bytes; at this quality nobody sees what is lost of it.
 QUALITY = 85
 # What SCL calls cloud and shadow, in colours that stand out from white clouds, for every kind of colour vision.
@@ -115,7 +118,11 @@ def overlay(
         layers = _only(layers, name, classes)
     drawn, used = _panel(layers, name, limits, max_px)
     exact = bool(drawn.keys) or name in masks.HEADINGS or name == CLOUDS
-    image, bounds = warped(drawn.image, drawn.known, grid_of(layers), smooth=not exact, max_px=max_px)
+    cells = not has_bands(layers) and max(drawn.known.shape) < CELLS_PX
+    image, bounds = warped(
+        drawn.image, drawn.known, grid_of(layers), smooth=not exact and not cells, max_px=max_px,
+        finer=min(MOST_FINER, CELLS_PX // max(drawn.known.shape)) if cells else 1,
+    )  # fmt: skip
     return Overlay(image, bounds, drawn, exact, used)
 
 
@@ -189,9 +196,11 @@ def _clouds(codes: np.ndarray) -> Panel:
 
 
 def warped(
-    image: np.ndarray, known: np.ndarray, grid: GeoBox, *, smooth: bool, max_px: int
+    image: np.ndarray, known: np.ndarray, grid: GeoBox, *, smooth: bool, max_px: int, finer: int = 1
 ) -> tuple[np.ndarray, tuple[tuple[float, float], tuple[float, float]]]:
     """(picture with its fourth channel, bounds) in Web Mercator, of a picture that covers a grid.
+
+    finer: pixels of the result beside each other in one of the picture, so that turned squares keep their shape.
 
     >>> grid = GeoBox.from_bbox((500_000, 5_400_000, 500_640, 5_400_640), "EPSG:32631", resolution=10)
     >>> white = np.full((64, 64, 3), 255, "uint8")
@@ -207,7 +216,7 @@ def warped(
     affine = Affine(a * grid.shape.x / cols, 0, c, 0, e * grid.shape.y / rows, f)
     crs = crs_of(grid)
     west, south, east, north = transform_bounds(crs, WEB_MERCATOR, *grid.boundingbox, densify_pts=21)
-    scale = max(rows, cols) / max(east - west, north - south)
+    scale = finer * max(rows, cols) / max(east - west, north - south)
     width, height = (max(1, min(max_px, round(side * scale))) for side in (east - west, north - south))
     target = Affine((east - west) / width, 0, west, 0, -(north - south) / height, north)
     out = np.zeros((4, height, width), "uint8")

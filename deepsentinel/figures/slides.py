@@ -53,6 +53,8 @@ CREDITS: Mapping[str, str] = {
     "earth-search": "Earth Search on AWS",
     "cdse": "Copernicus Data Space Ecosystem",
     "samples": "TerraMesh, IBM and ESA",
+    "earth-engine": "Google Earth Engine",
+    "earth-engine-l1c": "Google Earth Engine",
 }
 
 

@@ -141,7 +141,7 @@ def save_labels(labels: gpd.GeoDataFrame, path: str | os.PathLike[str]) -> Path:
 def write_table(table: gpd.GeoDataFrame, target: Path, *, layer: str, **options: Any) -> None:
     """A table with geometries as GeoPackage, GeoJSON (in degrees, as it must be) or GeoParquet, whole or not at all.
 
-    `layer` and the options are those of a GeoPackage.
+    The options are those of a GeoPackage.
     """
     driver = DRIVERS[target.suffix.lower()]
     with atomic_path(target) as temporary:
@@ -149,7 +149,8 @@ def write_table(table: gpd.GeoDataFrame, target: Path, *, layer: str, **options:
         if driver == "GeoParquet":
             table.to_parquet(temporary)
         elif driver == "GeoJSON":
-            table.to_crs(LONLAT).to_file(temporary, driver=driver, RFC7946="YES")
+            # Its name would be that of the temporary file, another one each time.
+            table.to_crs(LONLAT).to_file(temporary, driver=driver, layer=layer, RFC7946="YES")
         else:
             table.to_file(temporary, driver=driver, layer=layer, **options)
 
@@ -175,7 +176,9 @@ def _legend(names: Iterable[str], colors: Mapping[str, str], before: Legend | No
     known = {entry.name for entry in held}
     new = list(dict.fromkeys(name for name in names if name not in known))
     taken = {entry.color for entry in held} | set(colors.values())
-    free = [color for color in (*PALETTE, *distinct_colors(len(new) + len(taken))) if color not in taken]
+    # Both lists begin alike; each colour is there once.
+    every = dict.fromkeys((*PALETTE, *distinct_colors(len(PALETTE) + len(new) + len(taken))))
+    free = [color for color in every if color not in taken]
     start = max((entry.code for entry in held), default=0) + 1
     chosen = [colors.get(name) or free.pop(0) for name in new]
     added = [

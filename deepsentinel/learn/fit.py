@@ -18,8 +18,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from deepsentinel.errors import InputError, TrainingError
-from deepsentinel.progress import progress
+from deepsentinel.errors import TrainingError
+from deepsentinel.progress import asked, progress
 
 from .batches import Batch
 from .checkpoints import CHECKPOINT, HISTORY, Folder
@@ -93,7 +93,7 @@ def fit(
             run.resume()
         elif run.folder is not None and not fabric.global_rank:
             run.folder.clear()
-        run.train(batches, on_step, _asked(stop), shown)
+        run.train(batches, on_step, asked(stop), shown)
     return run.history
 
 
@@ -335,16 +335,6 @@ def parameter_groups(model: nn.Module, plan: Plan) -> list[dict[str, Any]]:
         {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in found if group["params"]]
-
-
-def _asked(stop: Any) -> Callable[[], bool]:
-    if stop is None:
-        return lambda: False
-    if hasattr(stop, "is_set"):
-        return lambda: bool(stop.is_set())
-    if callable(stop):
-        return lambda: bool(stop())
-    raise InputError(f"stop={stop!r}: a function that says whether to stop, or a threading.Event, is meant.")
 
 
 def _device_list(device: torch.device) -> Any:

@@ -19,8 +19,10 @@ from .wanted import METRICS, unit
 CHANNELS = ("red", "green", "blue")
 # The colours span this part of the values; the rest, on either side, is as dark or as bright as can be.
 STRETCH = (2.0, 98.0)
-# So many vectors, evenly spread, tell percentiles and centres of clusters as well as all of them.
+# So many vectors, evenly spread, tell percentiles as well as all of them.
 SAMPLE = 100_000
+# Centres of clusters: so many vectors for each group, and the spread around the centres is within 2 % of that of all.
+SAMPLE_A_GROUP, FEWEST_SAMPLED = 400, 3_000
 MAX_CLUSTERS = 255
 
 
@@ -118,8 +120,9 @@ def cluster(z: xr.DataArray, k: int = 8, *, metric: str = "cosine", seed: int = 
     """Groups of vectors that are alike (k-means): a map (y, x), or one number for each sample, named `class_map`.
 
     Numbers are 1 for the largest group to `k`, and 0 where there is no data; a legend with names and colours is in the
-    attributes, so that it shows and exports as a mask does. The centres are found on up to 100,000 vectors, evenly
-    spread. metric="cosine" compares directions, "euclidean" vectors as they are. Needs scikit-learn.
+    attributes, so that it shows and exports as a mask does. The centres are found on some thousand vectors, drawn by
+    `seed`; all vectors go to the nearest. metric="cosine" compares directions, "euclidean" vectors as they are.
+    Needs scikit-learn.
 
     >>> z = xr.DataArray(np.repeat(np.eye(3), [5, 3, 2], axis=0), dims=("sample", "feature"))
     >>> cluster(z, 3).values.tolist()
@@ -130,7 +133,7 @@ def cluster(z: xr.DataArray, k: int = 8, *, metric: str = "cosine", seed: int = 
     if metric not in METRICS:
         raise InputError(f"metric={metric!r} is unknown; it is one of {', '.join(METRICS)}.")
     table = vectors_of(z, "z")
-    centres = _centres(_scaled(_sample([table], SAMPLE), metric), int(k), seed)
+    centres = _centres(_scaled(_drawn(table, max(FEWEST_SAMPLED, SAMPLE_A_GROUP * int(k)), seed), metric), int(k), seed)
     found = np.zeros(table.count, "uint8")
     lengths = (centres**2).sum(axis=1) / 2
     for rows, block in table.blocks():
@@ -223,6 +226,16 @@ def _sample(tables: Sequence[Vectors], size: int) -> np.ndarray:
     for table, low, high in zip(tables, starts[:-1], starts[1:], strict=True):
         found.append(table.matrix(chosen[(chosen >= low) & (chosen < high)] - low))
     return np.concatenate(found)
+
+
+def _drawn(table: Vectors, size: int, seed: int) -> np.ndarray:
+    """Up to `size` vectors with data, drawn at random: evenly spread ones may fall into step with rows of fields."""
+    rows = np.flatnonzero(table.usable())
+    if not len(rows):
+        raise InputError("The embedding holds no vector with data: all of them are NaN.")
+    if len(rows) > size:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+    return table.matrix(rows)
 
 
 def _scaled(vectors: np.ndarray, metric: str) -> np.ndarray:

@@ -1,19 +1,146 @@
-"""STAC APIs, by pystac-client: pages, retries, and errors that name the service. Imported only when an API is asked."""
+"""STAC APIs, by pystac-client: pages, patience, and errors that name the service. Imported only when an API is asked.
+
+pystac-client knows what to ask; how it is asked is `web`'s: a page that breaks off, crawls, or is no JSON is asked for
+again as a whole, so that no item is lost and none comes twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import pandas as pd
 
 from deepsentinel.errors import SourceError
 
 from . import items as facts
+from .addresses import check_web, redacted, shown
 from .assets import Item, slim
+from .web import BUSY, GARBLED_TRIES, HttpError, busy, hint, insist
+from .wire import HARMLESS_HEADERS, Answer, Trouble, ask
+
+if TYPE_CHECKING:
+    from pystac_client.stac_api_io import StacApiIO
+
+T = TypeVar("T")
 
 IDS_AT_ONCE = 100
 ISO = "%Y-%m-%dT%H:%M:%S.%fZ"
+# Some services filter after they have cut their pages, and send empty ones in between.
+MOST_EMPTY_PAGES = 50
+
+
+class _Circle(ValueError):
+    """Pages that lead back to themselves."""
+
+
+class Asker:
+    """Asks a STAC API for JSON, as patiently as everything else is asked for."""
+
+    def __init__(self, url: str, *, tries: int, backoff_s: float) -> None:
+        self.host = urlsplit(url).hostname
+        self.tries, self.backoff_s = tries, backoff_s
+
+    def json(
+        self,
+        url: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object at an address."""
+        check_web(url)
+        post = method.upper() in ("POST", "PUT", "PATCH")
+        if urlsplit(url).hostname != self.host:
+            # Another host than the one that was opened, which only a link can have led to.
+            headers = {name: value for name, value in (headers or {}).items() if name.lower() in HARMLESS_HEADERS}
+
+        def once() -> dict[str, Any]:
+            return _understood(
+                ask(
+                    url,
+                    method=method.upper(),
+                    headers=headers,
+                    params=None if post else parameters,
+                    json=(parameters or {}) if post else None,
+                )
+            )
+
+        def tell(trouble: Trouble) -> Exception:
+            tried = f"{trouble.tries} tries in {trouble.waited_s:.0f} s ended with {trouble}."
+            return HttpError(tried, trouble.status) if trouble.status else SourceError(tried)
+
+        return insist(once, tell, host=urlsplit(url).hostname, tries=self.tries, backoff_s=self.backoff_s)
+
+    def pages(
+        self, url: str, method: str = "GET", parameters: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Page after page, each once."""
+        at: tuple[str, str, Mapping[str, str], Mapping[str, Any] | None] | None = (url, method, {}, parameters)
+        seen: set[str] = set()
+        empty = 0
+        while at is not None:
+            key = json.dumps([at[0], at[1], at[3]], sort_keys=True, default=str)
+            if key in seen:
+                raise _Circle("its pages lead back to one that was there before.")
+            seen.add(key)
+            page = self.json(*at)
+            found = page.get("features") or page.get("collections") or ()
+            empty = 0 if found else empty + 1
+            if found:
+                yield page
+            link = next((one for one in page.get("links") or () if one.get("rel") == "next" and one.get("href")), None)
+            at = None if link is None or empty > MOST_EMPTY_PAGES else _following(link, parameters)
+
+
+def _following(
+    link: Mapping[str, Any], parameters: Mapping[str, Any] | None
+) -> tuple[str, str, Mapping[str, str], Mapping[str, Any] | None]:
+    """What a link to the next page asks for: by POST its own body, merged into ours if it says so; by GET its href."""
+    method = str(link.get("method") or "GET").upper()
+    headers = {str(name): str(value) for name, value in (link.get("headers") or {}).items()}
+    if method != "POST":
+        return str(link["href"]), method, headers, None
+    body = link.get("body") or {}
+    return str(link["href"]), method, headers, {**(parameters or {}), **body} if link.get("merge") else body
+
+
+def _understood(answer: Answer) -> dict[str, Any]:
+    if answer.status in BUSY:
+        raise busy(answer)
+    if not 200 <= answer.status < 300:
+        said = " ".join(redacted(answer.data[:300].decode("utf-8", "replace")).split())
+        raise HttpError(f"HTTP {answer.status}. {hint(answer.status)} It says: {said}", answer.status)
+    if answer.is_page:
+        raise Trouble("a web page instead of JSON", garbled=GARBLED_TRIES)
+    try:
+        told = json.loads(answer.data)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise Trouble("something that is not JSON", garbled=GARBLED_TRIES)
+    return told
+
+
+def _io(asker: Asker) -> StacApiIO:
+    """pystac-client's way to the network, made ours."""
+    from pystac_client.stac_api_io import StacApiIO
+
+    class PatientIO(StacApiIO):
+        def request(self, href: str, method: Any = None, headers: Any = None, parameters: Any = None, **_: Any) -> str:
+            return json.dumps(asker.json(href, method or "GET", headers, parameters))
+
+        def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+            link = source if isinstance(source, str) else getattr(source, "href", source)
+            check_web(str(link))  # what is no address would be opened as a file
+            return str(super().read_text(source, *args, **kwargs))
+
+        def get_pages(self, url: str, method: Any = None, parameters: Any = None) -> Iterator[dict[str, Any]]:
+            return asker.pages(url, method or "GET", parameters)
+
+    return PatientIO()
 
 
 class Api:
@@ -26,15 +153,12 @@ class Api:
         name: str,
         page_items: int = 250,
         tries: int = 6,
-        timeout_s: float = 60.0,
         backoff_s: float = 0.8,
     ) -> None:
         self.url = url
         self.name = name
         self._page_items = page_items
-        self._tries = tries
-        self._timeout_s = timeout_s
-        self._backoff_s = backoff_s
+        self._asker = Asker(url, tries=tries, backoff_s=backoff_s)
         self._opened: Any = None
         self._known: list[dict[str, Any]] | None = None
 
@@ -44,48 +168,35 @@ class Api:
     def _client(self) -> Any:
         if self._opened is None:
             import pystac_client
-            from pystac_client.stac_api_io import StacApiIO
-            from urllib3 import Retry
 
-            # Searches are POSTed, and a search that is asked twice does no harm; urllib3 retries only GET by itself.
-            retry = Retry(
-                total=self._tries,
-                connect=1,  # a host that is not there at all seldom comes up meanwhile
-                backoff_factor=self._backoff_s,
-                status_forcelist=[429, 500, 502, 503, 504],
-                allowed_methods=None,
-                respect_retry_after_header=True,
-            )
-            self._opened = self._guard(
-                lambda: pystac_client.Client.open(
-                    self.url, stac_io=StacApiIO(max_retries=retry, timeout=self._timeout_s)
-                )
-            )
+            self._opened = self._guard(lambda: pystac_client.Client.open(self.url, stac_io=_io(self._asker)))
         return self._opened
 
-    def _guard(self, call: Any) -> Any:
+    def _guard(self, call: Callable[[], T]) -> T:
         """Run a call to the service; whatever goes wrong becomes one error that names it."""
         import warnings
 
-        import requests
         from pystac_client.exceptions import APIError
 
+        at = f"{self.name} ({shown(self.url)})"
+        problem: Exception
         try:
             with warnings.catch_warnings():
                 # It warns of every small way in which a service departs from the standard; none of them is the user's.
                 warnings.filterwarnings("ignore", module="pystac")
                 warnings.filterwarnings("ignore", module="pystac_client")
                 return call()
-        except (APIError, requests.RequestException, OSError) as error:
-            raise SourceError(
-                f"{self.name} ({self.url}) does not answer as a STAC API: {_short(error)} "
-                "Check the address and the network; if the service is busy, try again in some minutes."
-            ) from error
+        except (APIError, OSError) as error:
+            text = (
+                f"{at} does not answer as a STAC API: {_short(error)} Check the address and the network; if the "
+                "service is busy, try again in some minutes."
+            )
+            problem = HttpError(text, error.status) if isinstance(error, HttpError) else SourceError(text)
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(
-                f"{self.name} ({self.url}) answers, but not with STAC: {_short(error)} Give the root of a STAC API "
-                "or a catalog.json."
-            ) from error
+            problem = SourceError(
+                f"{at} answers, but not with STAC: {_short(error)} Give the root of a STAC API or a catalog.json."
+            )
+        raise problem
 
     def collections(self) -> list[dict[str, Any]]:
         """Every collection, as JSON."""
@@ -145,18 +256,26 @@ class Api:
         elif max_cloud is not None and cloud_filter == "filter":
             asked["filter"] = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, max_cloud]}
             asked["filter_lang"] = "cql2-json"
-        client = self._client()
         if ids is None:
-            return self._guard(lambda: [slim(item) for item in client.search(**asked).items_as_dicts()])
-        found: list[Item] = []
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            some = list(ids[start : start + IDS_AT_ONCE])
-            found += self._guard(
-                lambda some=some: [slim(item) for item in client.search(**asked, ids=some).items_as_dicts()]
-            )
-        return found
+            return self._items(asked)
+        portions = (list(ids[start : start + IDS_AT_ONCE]) for start in range(0, len(ids), IDS_AT_ONCE))
+        return [item for some in portions for item in self._items({**asked, "ids": some})]
+
+    def _items(self, asked: Mapping[str, Any]) -> list[Item]:
+        client = self._client()
+        found: dict[tuple[str, str], Item] = {}
+        for item in self._guard(lambda: [_item(one) for one in client.search(**asked).items_as_dicts()]):
+            # New scenes that come in between two pages push others onto the next one: these come twice.
+            found.setdefault((str(item.get("collection")), item["id"]), item)
+        return list(found.values())
+
+
+def _item(told: Any) -> Item:
+    if not isinstance(told, dict) or not isinstance(told.get("id"), str):
+        raise ValueError("an item without an id is among its results.")
+    return slim(told)
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(redacted(str(error)).split())
     return (text[:240] + " ..." if len(text) > 240 else text) or type(error).__name__

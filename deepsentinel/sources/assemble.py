@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 TIME = {"S1": "s1_time", "S2": "s2_time"}
 # Two scenes of one satellite within this time are parts of one pass: neighbouring granules or slices.
 SAME_PASS = np.timedelta64(10, "m")
+# What some services have beside the bands of a scene.
+BESIDE: Mapping[str, Mapping[str, Any]] = {
+    "cloud_score": {"long_name": "Cloud Score+ (1 is clear, 0 is hidden)", "units": "1"},
+    "cloud_probability": {"long_name": "cloud probability (s2cloudless)", "units": "%"},
+}
 
 
 def band_attrs(name: str) -> dict[str, Any]:
@@ -39,7 +44,12 @@ def band_attrs(name: str) -> dict[str, Any]:
         attrs |= {"long_name": "incidence angle", "units": "degrees"}
     elif name == "SCL":
         attrs |= {"long_name": "scene classification"}
-    return attrs if DTYPES[name] == "float32" else attrs | {"nodata": 0}
+    return {**attrs, **BESIDE.get(name, {})} if _is_float(name) else attrs | {"nodata": 0}
+
+
+def _is_float(name: str) -> bool:
+    """Whether a variable is float32, with NaN where there is nothing; so is all that has no rule of its own."""
+    return DTYPES.get(name, "float32") == "float32"
 
 
 def make_patch(scenes: Sequence[Scene], grid: GeoBox, *, source: str, attrs: Mapping[str, Any]) -> xr.Dataset:
@@ -87,16 +97,16 @@ def passes(scenes: Sequence[Scene], grid: GeoBox) -> list[list[Scene]]:
 
 
 def _missing(name: str, values: Array) -> Array:
-    return np.isnan(values) if DTYPES[name] == "float32" else values == 0
+    return np.isnan(values) if _is_float(name) else values == 0
 
 
 def _fill(name: str) -> float:
-    return np.nan if DTYPES[name] == "float32" else 0
+    return np.nan if _is_float(name) else 0
 
 
 def _mosaic(group: Sequence[Scene], name: str, shape: tuple[int, int]) -> Array:
     """One band of a pass: the first scene's pixels, its gaps filled from the next."""
-    out = np.full(shape, _fill(name), DTYPES[name])
+    out = np.full(shape, _fill(name), DTYPES.get(name, "float32"))
     for scene in group:
         values = scene.variables.get(name)
         if values is None:

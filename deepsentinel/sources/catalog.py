@@ -20,13 +20,16 @@ from urllib.request import url2pathname
 
 from deepsentinel.errors import InputError, SourceError, warn
 
+from .addresses import check_href, shown
 from .assets import Item, has_href
-from .web import get_bytes
+from .web import get_bytes, is_json
 
 Document = dict[str, Any]
 # Prune answers "is this collection worth opening?"
 Prune = Callable[[Document], bool]
 FETCHES_AT_ONCE = 16
+# Set on items that came over the web: they may not point to files on this machine.
+FAR = "deepsentinel:far"
 KINDS = ("Catalog", "Collection", "FeatureCollection", "Feature")
 
 
@@ -45,7 +48,7 @@ def join(base: str, href: str) -> str:
     >>> join("/data/catalog.json", "./items/a.json"), join("https://a.org/c/catalog.json", "../b.tif")
     ('/data/items/a.json', 'https://a.org/b.tif')
     """
-    if href.startswith("file://"):
+    if href.startswith("file://") and not is_web(base):
         return url2pathname(urlsplit(href).path)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href) or not base:
         return href
@@ -66,14 +69,14 @@ def parse(text: bytes, location: str) -> Document:
     head = text[:200].decode("utf-8", "replace").strip()
     if head.lower().startswith(("<!doctype", "<html", "<?xml")):
         raise SourceError(
-            f"{location} is a web page, not a STAC catalog. Give the address of its JSON (often .../catalog.json or "
-            ".../v1)."
+            f"{shown(location)} is a web page, not a STAC catalog. Give the address of its JSON (often "
+            ".../catalog.json or .../v1)."
         )
     try:
         document = json.loads(text)
     except ValueError as error:
         raise SourceError(
-            f"{location} is not readable JSON ({error}). Is the file complete? Fetch or write it again."
+            f"{shown(location)} is not readable JSON ({error}). Is the file complete? Fetch or write it again."
         ) from error
     kind = document.get("type") if isinstance(document, dict) else type(document).__name__
     if kind not in KINDS:
@@ -81,7 +84,9 @@ def parse(text: bytes, location: str) -> Document:
         if isinstance(document, dict) and "stac_version" in document and "links" in document:
             document["type"] = "Collection" if "extent" in document else "Catalog"
             return document
-        raise SourceError(f"{location} is JSON but not STAC (its type is {kind!r}): a {', '.join(KINDS)} is needed.")
+        raise SourceError(
+            f"{shown(location)} is JSON but not STAC (its type is {kind!r}): a {', '.join(KINDS)} is needed."
+        )
     return document
 
 
@@ -141,7 +146,7 @@ class StaticCatalog:
             for link in document.get("links") or ()
             if link.get("rel") in ("child", "item", "items") and link.get("href")
         ]
-        wanted = [href for href in dict.fromkeys(wanted) if href not in seen]
+        wanted = [self._linked(href, location) for href in dict.fromkeys(wanted) if href not in seen]
         seen.update(wanted)
         for href, below in zip(wanted, self._all(wanted), strict=True):
             yield from self._below(below, href, worth, seen)
@@ -155,15 +160,19 @@ class StaticCatalog:
                 return
             if not is_web(location) or str(link.get("method", "GET")).upper() != "GET":
                 warn(
-                    f"{location or 'The item collection'} is one page of several: only its "
+                    f"{shown(location) or 'The item collection'} is one page of several: only its "
                     f"{len(document['features'])} items are used. Fetch all pages, or open the service itself."
                 )
                 return
-            location = join(location, str(link.get("href")))
+            location = self._linked(join(location, str(link.get("href"))), location)
             if location in seen:
                 return
             seen.add(location)
             document = self.document(location)
+
+    def _linked(self, href: str, location: str) -> str:
+        """A link's href, if the document it stands in may lead there."""
+        return check_href(href, files=not is_web(location), who=f"A link in {shown(location)}")
 
     def _all(self, locations: list[str]) -> Iterator[Document]:
         # Local files are parsed faster than threads can be fed; far ones wait for the network, so wait together.
@@ -195,14 +204,15 @@ def absolute(item: Item, location: str) -> Item:
     """
     if not isinstance(item, dict) or "id" not in item:
         raise SourceError(
-            f"{location or 'The item collection'} holds an item without an id; every STAC item has one. Is it a "
+            f"{shown(location) or 'The item collection'} holds an item without an id; every STAC item has one. Is it a "
             "GeoJSON file of something else?"
         )
     assets = {
         key: {**asset, "href": join(location, str(asset["href"]))} if has_href(asset) else asset
         for key, asset in (item.get("assets") or {}).items()
     }
-    return {**item, "id": str(item["id"]), "assets": assets}
+    far = {FAR: True} if is_web(location) else {}
+    return {**item, **far, "id": str(item["id"]), "assets": assets}
 
 
 def find(location: str | Path) -> str:
@@ -215,12 +225,9 @@ def find(location: str | Path) -> str:
         for name in ("catalog.json", "collection.json"):
             if (path / name).is_file():
                 return (path / name).absolute().as_posix()
-        if next(path.glob("*.SAFE"), None) is not None or path.suffix == ".SAFE":
-            raise InputError(
-                f"{path} holds .SAFE products, which cannot be read yet. Point at a STAC catalog of them instead."
-            )
         raise InputError(
-            f"{path} is a folder without a catalog.json. Point at a STAC catalog, collection or item file."
+            f"{path} is a folder without a catalog.json, and holds no downloaded product (.SAFE, zipped or not). Point "
+            "at a STAC catalog, collection or item file, or at the folder the products are in."
         )
     if not path.exists():
         raise SourceError(f"There is no file {path}. Check the path; it is seen from {Path.cwd()}.")
@@ -230,10 +237,10 @@ def find(location: str | Path) -> str:
 def read(location: str) -> bytes:
     """The bytes at an absolute location."""
     if is_web(location):
-        return get_bytes(location)
+        return get_bytes(location, likely=is_json)
     try:
         return Path(location).read_bytes()
     except OSError as error:
         raise SourceError(
-            f"{location} cannot be read ({error.strerror}). A catalog links to it: is the copy complete?"
+            f"{shown(location)} cannot be read ({error.strerror}). A catalog links to it: is the copy complete?"
         ) from error

@@ -201,6 +201,19 @@ def check_units(units: str | None) -> Quantity | None:
     return quantity
 
 
+def check_stated(s1_backscatter: str | None, s2_offset: int | None, s2_level: str | None) -> None:
+    """The options that state what a catalog does not, checked.
+
+    >>> check_stated("sigma0", -1000, "L2A")
+    """
+    if s1_backscatter not in (None, "gamma0_rtc", "sigma0"):
+        raise InputError(f"s1_backscatter={s1_backscatter!r}: it is 'gamma0_rtc' or 'sigma0'.")
+    if s2_offset not in (None, 0, -1000):
+        raise InputError(f"s2_offset={s2_offset!r}: what to add to stored Sentinel-2 values is 0 or -1000.")
+    if s2_level not in (None, "L1C", "L2A"):
+        raise InputError(f"s2_level={s2_level!r}: it is 'L1C' or 'L2A'.")
+
+
 def to_db(
     stored: NDArray[np.generic],
     quantity: Quantity,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from .harmonise import (
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+    from .cache import SceneCache
     from .engine import Want
 
 Array = NDArray[Any]
@@ -169,12 +170,14 @@ class Planner(ABC):
     """Makes the plans of a source, each once. What it must know of the catalog, its other half tells."""
 
     name: str
+    _cache: SceneCache | None = None
     _s2_offset: int | None
     _s2_level: str | None
 
     def _start(self) -> None:
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._probed: dict[str, Offset] = {}
+        self._hopeless_until = 0.0
 
     # -- what the other half provides ----------------------------------------------------------------------------------
 
@@ -221,11 +224,7 @@ class Planner(ABC):
 
     def _gdal(self) -> AbstractContextManager[Any]:
         options = self.gdal_options()
-        if not options:
-            return nullcontext()
-        import rasterio
-
-        return rasterio.Env(**options)
+        return nullcontext() if not options and self._cache is None else _reading_with(options, self._cache)
 
     # -- plans ---------------------------------------------------------------------------------------------------------
 
@@ -330,22 +329,37 @@ class Planner(ABC):
         """Settle an open offset by a coarse look at the whole scene in its darkest band."""
         import rasterio
 
-        from .engine.rasters import gdal_path, reason
+        from .engine.rasters import harmless, looked_into, reason
 
         held = self.assets_of(item)
         band = next((name for name in ("B12", "B11", "B04", "B03", "B02") if name in held), None)
         if band is None:
             return Offset(offset.fallback, offset.reason)
         href = self.resolve(held[band].href, item, held[band].key)
+        problem: Exception
         try:
-            with self._gdal(), rasterio.open(gdal_path(href)) as file:
+            with looked_into(href, self.gdal_options()) as file:
                 shape = (min(file.height, PROBE_PX), min(file.width, PROBE_PX))
                 return offset_from_pixels(offset, file.read(held[band].band, out_shape=shape))
         except rasterio.errors.RasterioError as error:
-            raise ReadError(
-                f"Scene {item['id']}: whether its offset was removed shows in {band} (asset {held[band].key!r}), which "
-                f"cannot be read: {reason(error, href)}. Leave the scene out, or open the source with s2_offset=."
-            ) from error
+            problem = error
+        raise ReadError(
+            f"Scene {item['id']}: whether its offset was removed shows in {band} (asset {held[band].key!r}), which "
+            f"cannot be read: {reason(problem, href)}. Leave the scene out, or open the source with s2_offset=."
+        ) from harmless(problem)
+
+
+@contextmanager
+def _reading_with(options: Mapping[str, str], cache: SceneCache | None) -> Iterator[None]:
+    import rasterio
+
+    from .engine import keeping
+
+    with ExitStack() as stack:
+        stack.enter_context(keeping(cache))
+        if options:
+            stack.enter_context(rasterio.Env(**options))
+        yield
 
 
 def _known(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # The items of so many rows are fetched together: few requests, and the first patch need not wait for the last item.
 ROWS_AT_ONCE = 500
+# New rights that were refused as the old ones were are not asked for again for so long.
+HOPELESS_S = 60.0
 # So many are read while one waits for the bar to appear.
 FEW_SCENES = 8
 
@@ -194,14 +197,28 @@ class PixelReader(Planner):
     def _again(
         self, plans: Sequence[Plan], grid: GeoBox, arrays: Sequence[Array | Exception]
     ) -> list[Array | Exception]:
-        """Files that were forbidden (their signature had expired) are opened once more, newly signed."""
-        forbidden = [n for n, got in enumerate(arrays) if isinstance(got, Exception) and _is_forbidden(got)]
-        if not forbidden or not self.renew():
+        """Files that were forbidden (their signature had expired) are opened once more, newly signed; and so are those
+        that were replaced while they were read."""
+        failed = [(n, got) for n, got in enumerate(arrays) if isinstance(got, Exception)]
+        if not failed:
             return list(arrays)
         from .engine import read_wants
+        from .engine.remote import FileChanged
 
+        again = [n for n, problem in failed if isinstance(problem, FileChanged)]
         wants = [want for plan in plans for want in plan.wants(grid, self.resolve)]
-        fresh = dict(zip(forbidden, read_wants([wants[n] for n in forbidden]), strict=True))
+        forbidden = [n for n, problem in failed if _is_forbidden(problem)]
+        # Many files may be refused for the one token they shared, and it is renewed for the first of them.
+        stale = any(hash(wants[n].href) == getattr(arrays[n], "opened_as", None) for n in forbidden)
+        if stale and time.monotonic() > self._hopeless_until and self.renew():
+            wants, stale = [want for plan in plans for want in plan.wants(grid, self.resolve)], False
+        again += [] if stale else forbidden
+        if not again:
+            return list(arrays)
+        with self._gdal():
+            fresh = dict(zip(again, read_wants([wants[n] for n in again]), strict=True))
+        if any(isinstance(got, Exception) and _is_forbidden(got) for got in fresh.values()):
+            self._hopeless_until = time.monotonic() + HOPELESS_S  # it is not the token
         return [fresh.get(n, got) for n, got in enumerate(arrays)]
 
     def _patch(self, plans: Sequence[Plan], arrays: Sequence[Array | Exception], grid: GeoBox) -> xr.Dataset:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from deepsentinel.errors import SourceError
 from .assets import Item
 from .presets import Preset
 from .stac import StacSource
-from .web import HttpError, get_bytes
+from .web import HttpError, get_bytes, is_json, shown
 
 BLOB_HOST = re.compile(r"([a-z0-9]+)\.blob\.core\.windows\.net$")
 # A read that starts with this much left is over before the token is.
@@ -35,6 +36,9 @@ class Token:
     query: str
     expires_s: float
     """Seconds since 1970."""
+
+    def __repr__(self) -> str:
+        return f"<Token until {self.expires_s:.0f}>"
 
 
 class TokenSigner:
@@ -56,7 +60,7 @@ class TokenSigner:
     ) -> None:
         self._url = (os.environ.get("PC_SDK_SAS_URL") or url).rstrip("/")
         self._host = host
-        self._key = key or os.environ.get("PC_SDK_SUBSCRIPTION_KEY")
+        self._key = key
         self._clock = clock
         self._sleep = sleep
         self._tokens: dict[tuple[str, str], Token] = {}
@@ -101,19 +105,24 @@ class TokenSigner:
 
     def _fetch(self, place: tuple[str, str]) -> Token:
         url = f"{self._url}/{place[0]}/{place[1]}"
-        headers = {"Ocp-Apim-Subscription-Key": self._key} if self._key else {}
+        key = self._key or os.environ.get("PC_SDK_SUBSCRIPTION_KEY")
+        headers = {"Ocp-Apim-Subscription-Key": key} if key else {}
         try:
-            answer = json.loads(get_bytes(url, headers=headers, tries=8, sleep=self._sleep))
+            told = get_bytes(url, headers=headers, tries=8, sleep=self._sleep, likely=is_json)
+        except HttpError as error:
+            raise SourceError(f"No token for the files of {place[0]}/{place[1]}: {error}") from error
+        problem = ""
+        try:
+            answer = json.loads(told)
             expiry = datetime.fromisoformat(str(answer["msft:expiry"]).replace("Z", "+00:00"))
             expiry = expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)
             return Token(str(answer["token"]), expiry.timestamp())
-        except HttpError as error:
-            raise SourceError(f"No token for the files of {place[0]}/{place[1]}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(
-                f"{url} answered with something that is no token ({type(error).__name__}: {error}). Try again later, "
-                "or set PC_SDK_SAS_URL if the service has moved."
-            ) from error
+            problem = type(error).__name__  # and no more of it: half a token is still a secret
+        raise SourceError(
+            f"{shown(url)} answered with something that is no token ({problem}). Try again later, or set "
+            "PC_SDK_SAS_URL if the service has moved."
+        )
 
 
 class SignedSource(StacSource):
@@ -141,22 +150,30 @@ class S3Source(StacSource):
     def gdal_options(self) -> dict[str, str]:
         """The endpoint; GDAL takes the keys from the environment by itself."""
         assert self.preset is not None
-        return dict(self.preset.gdal)
+        # Amazon's own tools look there for profiles; GDAL has another name for it.
+        profiles = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+        return {**self.preset.gdal, **({"CPL_AWS_CREDENTIALS_FILE": profiles} if profiles else {})}
 
     def resolve(self, href: str, item: Item, asset_key: str) -> str:
         """The href as it is, once there are keys to open it with."""
-        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        if (
-            href.startswith("s3://")
-            and not all(os.environ.get(key) for key in keys)
-            and not os.environ.get("AWS_PROFILE")
-        ):
+        if href.startswith("s3://") and not _has_keys():
             assert self.preset is not None
             raise SourceError(
-                f"{self.preset.title} keeps its files on S3 and wants keys: set {' and '.join(keys)} (make them for "
-                "free at https://eodata-s3keysmanager.dataspace.copernicus.eu; they expire). Searching needs none."
+                f"{self.preset.title} keeps its files on S3 and wants keys: set {' and '.join(KEYS)} (make them for "
+                "free at https://eodata-s3keysmanager.dataspace.copernicus.eu; they expire), or AWS_PROFILE to a "
+                "profile of ~/.aws/credentials that has them. Searching needs none."
             )
         return href
+
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def _has_keys() -> bool:
+    """Whether GDAL will find keys by itself; which they are is none of our business."""
+    if all(os.environ.get(name) for name in KEYS) or os.environ.get("AWS_PROFILE"):
+        return True
+    return Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser().is_file()
 
 
 def open_preset(preset: Preset, location: str | None = None, **options: Any) -> StacSource:

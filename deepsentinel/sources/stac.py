@@ -13,10 +13,12 @@ import shapely
 from deepsentinel.errors import InputError, SourceError, warn
 
 from . import items as facts
+from .addresses import check_href, shown
 from .assets import AssetRef, Item, band_assets, check_overrides
 from .base import When
-from .catalog import Document, StaticCatalog
-from .harmonise import OffsetRule, Quantity, check_units, quantity_of
+from .cache import cache_of
+from .catalog import FAR, Document, StaticCatalog, is_web
+from .harmonise import OffsetRule, Quantity, check_stated, check_units, quantity_of
 from .presets import Preset
 from .query import (
     Query,
@@ -64,6 +66,8 @@ class StacSource(PixelReader):
         s1_backscatter: str | None = None,
         s2_offset: int | None = None,
         s2_level: str | None = None,
+        cache: bool | str | Path | None = None,
+        cache_gb: float = 10.0,
     ) -> None:
         if location is None and preset is None:
             raise InputError("A STAC source needs a location: a file, a folder with a catalog.json, or an address.")
@@ -71,15 +75,9 @@ class StacSource(PixelReader):
         self._assets = check_overrides(assets)
         self._collections = by_sensor(collections)
         self._s1_quantity = check_units(s1_units)
-        if s1_backscatter not in (None, "gamma0_rtc", "sigma0"):
-            raise InputError(f"s1_backscatter={s1_backscatter!r}: it is 'gamma0_rtc' or 'sigma0'.")
-        self._s1_backscatter = s1_backscatter
-        if s2_offset not in (None, 0, -1000):
-            raise InputError(f"s2_offset={s2_offset!r}: what to add to stored Sentinel-2 values is 0 or -1000.")
-        self._s2_offset = s2_offset
-        if s2_level not in (None, "L1C", "L2A"):
-            raise InputError(f"s2_level={s2_level!r}: it is 'L1C' or 'L2A'.")
-        self._s2_level = s2_level
+        check_stated(s1_backscatter, s2_offset, s2_level)
+        self._s1_backscatter, self._s2_offset, self._s2_level = s1_backscatter, s2_offset, s2_level
+        self._cache = cache_of(cache, cache_gb)
         self._static: StaticCatalog | None = None
         self._api: Api | None = None
         self._open(location)
@@ -317,8 +315,12 @@ class StacSource(PixelReader):
     # -- what reading must know ----------------------------------------------------------------------------------------
 
     def assets_of(self, item: Item) -> dict[str, AssetRef]:
-        """Our band names -> where they lie in an item."""
-        return band_assets(item, self._assets)
+        """Our band names -> where they lie in an item, all of them places that may be opened."""
+        refs = band_assets(item, self._assets)
+        for name, ref in refs.items():
+            who = f"Scene {item['id']}: {name} (asset {ref.key!r})"
+            check_href(ref.href, files=self._static is not None and not item.get(FAR), who=who)
+        return refs
 
     @property
     def offset_rule(self) -> OffsetRule:
@@ -336,8 +338,6 @@ class StacSource(PixelReader):
     # -- opening, and saying what it is --------------------------------------------------------------------------------
 
     def _open(self, location: str | Path | Mapping[str, Any] | None) -> None:
-        from .catalog import is_web
-
         if self.preset is not None:
             self._api = self._make_api(str(location or self.preset.url))
             return
@@ -352,8 +352,8 @@ class StacSource(PixelReader):
         if root["type"] == "Collection" and any(link.get("rel") == "items" for link in root.get("links") or ()):
             api = next((link["href"] for link in root["links"] if link.get("rel") == "root"), "the address of the API")
             raise InputError(
-                f"{location} is one collection of a STAC API. Open the API, and choose the collection there: "
-                f"open_source({api!r}, collections={{'S2': {root.get('id')!r}}})."
+                f"{shown(str(location))} is one collection of a STAC API. Open the API, and choose it there: "
+                f"open_source({shown(api)!r}, collections={{'S2': {root.get('id')!r}}})."
             )
         self._static = static
 
@@ -367,13 +367,13 @@ class StacSource(PixelReader):
             return str(self._static.root["id"])
         if isinstance(location, Mapping):
             return "items in memory"
-        return urlsplit(str(location)).netloc or Path(str(location)).name
+        return urlsplit(shown(str(location))).netloc or Path(str(location)).name
 
     def _make_api(self, url: str) -> Api:
         from .api import Api
 
         pages = {"page_items": self.preset.page_items} if self.preset else {}
-        return Api(url, name=self.preset.title if self.preset else url, **pages)
+        return Api(url, name=self.preset.title if self.preset else shown(url), **pages)
 
     @property
     def area(self) -> Any:
@@ -383,7 +383,7 @@ class StacSource(PixelReader):
     def info(self) -> str:
         """What this source is, in a few lines."""
         kind = "STAC API" if self._api else "STAC catalog of files"
-        where = self._api.url if self._api else (self._static.location if self._static else "") or "in memory"
+        where = shown(self._api.url if self._api else self._static.location if self._static else "") or "in memory"
         lines = [f"{self.preset.title if self.preset else self.name}: {kind}, {where}"]
         if self.preset:
             lines.append(self.preset.about)
@@ -392,6 +392,7 @@ class StacSource(PixelReader):
             lines.append(
                 "collections: " + "; ".join(f"{sensor} from {', '.join(names)}" for sensor, names in chosen.items())
             )
+        lines += [f"cache: {self._cache.folder}, up to {self._cache.max_bytes / 1e9:g} GB"] if self._cache else []
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -1,24 +1,45 @@
-"""GET over HTTP with patience: a busy service is asked again, later each time; what it finally says is put in words.
-
-`engine/remote.py` fetches pixels with connections and errors of its own, and shares the patience.
-"""
+"""Asking the web with patience: what may pass is tried again, later each time; what does not is put in words."""
 
 from __future__ import annotations
 
-import http.client
+import random
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 from deepsentinel.errors import SourceError
 
+from .addresses import redacted, shown
+from .wire import ANSWERED, Answer, Trouble, ask
+
+__all__ = [
+    "BUSY",
+    "GARBLED_TRIES",
+    "MAX_WAIT_S",
+    "UNREACHABLE_TRIES",
+    "HttpError",
+    "Trouble",
+    "asked_wait_s",
+    "busy",
+    "get_bytes",
+    "hint",
+    "insist",
+    "is_json",
+    "shown",
+]
+
+T = TypeVar("T")
+
 BUSY = frozenset({429, 500, 502, 503, 504})
 MAX_WAIT_S = 60.0
-# A host that is not there at all seldom comes up meanwhile, and somebody without a network is waiting to be told.
+# A host that is not there at all seldom comes up meanwhile, and somebody without a network is waiting to be told. One
+# that has answered before is given the usual patience.
 UNREACHABLE_TRIES = 2
+# Something else than what was asked for, such as a page that says "back soon".
+GARBLED_TRIES = 3
 
 
 class HttpError(SourceError):
@@ -29,62 +50,130 @@ class HttpError(SourceError):
         self.status = status
 
 
+def insist(
+    once: Callable[[], T],
+    tell: Callable[[Trouble], Exception],
+    *,
+    host: str | None = None,
+    tries: int = 5,
+    backoff_s: float = 0.8,
+    sleep: Callable[[float], None] | None = None,
+) -> T:
+    """What `once` returns, tried again after each `Trouble`; after the last raises what `tell` makes of it.
+
+    Waits as long as a server asks for, or 0.8, 1.6, 3.2 .. seconds and up to a quarter more, so that many who were
+    turned away together do not come back together.
+
+    >>> answers = iter([None, "here"])
+    >>> def once():
+    ...     if (answer := next(answers)) is None:
+    ...         raise Trouble("busy")
+    ...     return answer
+    >>> insist(once, lambda trouble: OSError(str(trouble)), backoff_s=0)
+    'here'
+    """
+    last, waited = Trouble(""), 0.0
+    for attempt in range(1, tries + 1):
+        try:
+            return once()
+        except Trouble as trouble:
+            last = trouble
+        last.tries, last.waited_s = attempt, waited
+        if last.unreachable and host not in ANSWERED and attempt >= UNREACHABLE_TRIES:
+            break
+        if last.garbled and attempt >= last.garbled:
+            break
+        if last.wait_s is None:
+            last_wait = min(backoff_s * 2.0 ** (attempt - 1), MAX_WAIT_S) * random.uniform(1.0, 1.25)
+        else:
+            last_wait = last.wait_s
+        if attempt == tries or (last.wait_s or 0.0) > MAX_WAIT_S:
+            break
+        (sleep or time.sleep)(last_wait)
+        waited += last_wait
+    raise tell(last)
+
+
 def get_bytes(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
     tries: int = 5,
-    timeout_s: float = 30.0,
     backoff_s: float = 0.8,
     sleep: Callable[[float], None] | None = None,
+    likely: Callable[[bytes], bool] | None = None,
 ) -> bytes:
-    """The body at `url`. 429 and 5xx are tried again after `Retry-After`, or after 0.8, 1.6, 3.2 .. seconds.
+    """The body at `url`. 429 and 5xx are tried again, and so is what breaks off, crawls, or is not `likely` right.
+
+    What stays unlikely is returned in the end: whoever knows what it should have been says what is wrong with it.
 
     >>> get_bytes("data:,hello")
-    b'hello'
+    Traceback (most recent call last):
+    ...
+    deepsentinel.errors.SourceError: data:,hello is not opened: only http and https addresses are fetched. ...
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "deepsentinel", **(headers or {})})
-    problem: Exception
-    for attempt in range(1, tries + 1):
-        wait_s = backoff_s * 2 ** (attempt - 1)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-                body: bytes = answer.read()
-                return body
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read(300).decode("utf-8", "replace").strip()
-            if error.code not in BUSY:
-                raise HttpError(
-                    f"{shown(url)} answered {error.code} {error.reason}. {_hint(error.code)}", error.code
-                ) from error
-            wait_s = asked_wait_s(error.headers.get("Retry-After"), wait_s)
-            problem = HttpError(
-                f"{shown(url)} was busy {tries} times ({error.code} {error.reason}: {text[:120]}). Try again in some "
-                "minutes.",
-                error.code,
+    seen = 0
+
+    def once() -> bytes:
+        nonlocal seen
+        answer = ask(url, headers=headers)
+        if answer.status in BUSY:
+            raise busy(answer)
+        if not 200 <= answer.status < 300:
+            raise HttpError(f"{shown(url)} answered {answer.status}. {hint(answer.status)}", answer.status)
+        seen += 1
+        if likely is not None and seen < GARBLED_TRIES and not likely(answer.data):
+            raise Trouble("it sent something else than what was asked for")
+        return answer.data
+
+    def tell(trouble: Trouble) -> Exception:
+        if trouble.status:
+            return HttpError(
+                f"{shown(url)} was busy {trouble.tries} times ({trouble}). Try again in some minutes.", trouble.status
             )
-        except (OSError, http.client.HTTPException) as error:  # the latter: an answer that breaks off
-            problem = SourceError(
-                f"{shown(url)} does not answer ({getattr(error, 'reason', error)}). Check the network, then try again."
-            )
-            if attempt >= UNREACHABLE_TRIES:
-                raise problem from error
-        if attempt < tries:
-            (sleep or time.sleep)(min(wait_s, MAX_WAIT_S))
-    raise problem
+        return SourceError(f"{shown(url)} does not answer ({trouble}). Check the network, then try again.")
+
+    host = urlsplit(url).hostname
+    return insist(once, tell, host=host, tries=tries, backoff_s=backoff_s, sleep=sleep)
 
 
-def shown(url: str) -> str:
-    """An address fit for a message: without its query, which may hold keys and signatures.
+def busy(answer: Answer) -> Trouble:
+    """The trouble with a busy server, and how long it asks to wait.
 
-    >>> shown("https://a.org/b.tif?sig=secret")
-    'https://a.org/b.tif'
+    >>> busy(Answer(429, {"Retry-After": "7"}, b"slow down", "")).wait_s
+    7.0
     """
-    return url.partition("?")[0]
+    wait_s = asked_wait_s(answer.headers.get("Retry-After"), -1.0)
+    said = " ".join(redacted(answer.data[:300].decode("utf-8", "replace")).split())[:120]
+    asked = f"; it asks to wait {wait_s:.0f} s" if wait_s > MAX_WAIT_S else ""
+    return Trouble(
+        f"HTTP {answer.status}{f': {said}' if said else ''}{asked}",
+        status=answer.status,
+        wait_s=wait_s if wait_s >= 0 else None,
+    )
 
 
-def _hint(status: int) -> str:
+def is_json(data: bytes) -> bool:
+    """Whether a body is JSON.
+
+    >>> is_json(b'{"type": "Catalog"}'), is_json(b'{"type": "Cat')
+    (True, False)
+    """
+    import json
+
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def hint(status: int) -> str:
+    """What to do about a status.
+
+    >>> hint(401)
+    'It wants credentials.'
+    """
     return {
         401: "It wants credentials.",
         403: "It refuses this user: credentials are missing, wrong or expired.",

@@ -17,6 +17,7 @@ from .jobs import Jobs
 from .panel import Panel
 from .state import State
 from .timeline import Timeline
+from .uploads import OUTLINES, WORDS, held, spoken
 
 # The demo world's summer; anything else begins with the last three months.
 DEMO_DATES = (date(2018, 5, 1), date(2018, 8, 31))
@@ -36,6 +37,8 @@ BASE_MAPS: Mapping[str, tuple[str, str] | None] = {
     ),
 }
 FOOTPRINTS: Mapping[str, str] = {"S1": "#e69f00", "S2": "#0072b2"}
+# Outlines that differ by less than about this are one on the map.
+ABOUT_DEGREES = 0.01
 HINT = "Draw a rectangle or a polygon with the tools on the map, or take:"
 
 
@@ -46,13 +49,13 @@ class AreaPanel(Panel):
 
     def __init__(self, state: State, canvas: Canvas, jobs: Jobs) -> None:
         super().__init__(state, canvas, jobs)
-        self._filling = False
+        self._filling, self._front = False, True
         self.size = self.note("")
         self.warning = self.note("")
         self.warning.add_class("ds-warning")
         self.suggest = self.button("A good place", self.take_suggested, tip="The area this source suggests")
         self.clear = self.button("Clear", lambda: self.state.drop("aoi"), tip="Forget the area")
-        self.upload = Upload(description="GeoJSON …", accept=".geojson,.json", tooltip="An outline from a file")
+        self.upload = Upload(description="From a file …", accept=OUTLINES, tooltip=f"An outline from a file: {WORDS}")
         self.listen(self.upload, self.uploaded, "file")
         self.start = self.control(ipywidgets.DatePicker, "From", self._dates, value=None)
         self.end = self.control(ipywidgets.DatePicker, "to", self._dates, value=None)
@@ -69,9 +72,15 @@ class AreaPanel(Panel):
         self.choice.add_class("ds-pairs")
         self.listen(self.choice, self.chose, "index")
         self.read = self.button("Read this pair", self.read_pair, main=True)
+        # An empty list asks for nothing but questions.
+        for each in (self.choice, self.read):
+            each.layout.display = "none"
         self.base = self.control(ipywidgets.Dropdown, "Online base map", self.put_base, options=list(BASE_MAPS))
         self.base.layout.width = "auto"
-        self.footprints = self.control(ipywidgets.Checkbox, "Footprints", self._outline, value=True, indent=False)
+        self.footprints = self.control(
+            ipywidgets.Checkbox, "Outlines of scenes", lambda _: self._outline(), value=True, indent=False
+        )
+        self.footprints.tooltip = "Sentinel-2 in blue, Sentinel-1 in orange"
         self.footprints.layout.width = "auto"
         self.body.children = (
             self.size,
@@ -96,6 +105,17 @@ class AreaPanel(Panel):
             self.watch(name, callback)
         if "aoi" not in state:
             self._placed(None)
+
+    @property
+    def front(self) -> bool:
+        """Whether its tab is the one in front: only then the outlines of scenes cross the map."""
+        return self._front
+
+    @front.setter
+    def front(self, on: bool) -> None:
+        changed, self._front = on != self._front, on
+        if changed and not self.closed:
+            self.guard(self._outline)()
 
     # -- where ---------------------------------------------------------------------------------------------------------
 
@@ -128,14 +148,13 @@ class AreaPanel(Panel):
         self.canvas.fit(((south, west), (north, east + 360 * (east < west))))
 
     def uploaded(self, file: Mapping[str, Any]) -> None:
-        """An outline from a GeoJSON file."""
+        """An outline from a file."""
         if not file:
             return
         self.upload.file = {}
-        if file["text"] is None:
-            size = spoken(file["size"])
-            raise InputError(f"{file['name']} has {size}, which is much for an outline; simplify it, or cut it out.")
-        self.place(file["text"])
+        with held(file) as path:
+            # GeoJSON as text may be a bare geometry, which is no table.
+            self.place(path.read_text() if path.suffix.lower() in (".json", ".geojson") else path)
 
     def _placed(self, aoi: Any) -> None:
         suggested = getattr(self.state["src"], "area", None) is not None
@@ -218,13 +237,13 @@ class AreaPanel(Panel):
 
     def _found(self, scenes: Any) -> None:
         self.timeline.show(scenes, None)
-        self._outline(self.footprints.value)
+        self._outline()
 
-    def _outline(self, wanted: bool) -> None:
-        scenes = self.state["scenes"]
+    def _outline(self) -> None:
+        scenes, wanted = self.state["scenes"], self._front and self.footprints.value
         for sensor, colour in FOOTPRINTS.items():
             key = f"footprints {sensor}"
-            some = None if scenes is None else scenes.loc[scenes["sensor"] == sensor, ["geometry"]].drop_duplicates()
+            some = None if scenes is None else outlines_of(scenes, sensor)
             if not wanted or some is None or some.empty:
                 self.canvas.erase(key)
             else:
@@ -236,6 +255,8 @@ class AreaPanel(Panel):
         rows = [] if pairs is None else [in_words(pair) for pair in pairs.head(MOST_PAIRS).to_dict("records")]
         self.choice.options = [(text, row) for row, text in enumerate(rows)]
         self.read.disabled = not rows
+        for each in (self.choice, self.read):
+            each.layout.display = None if rows else "none"
         if rows:
             self.choice.index = 0
             self.chose(0)
@@ -278,6 +299,16 @@ class AreaPanel(Panel):
         super().close()
 
 
+def outlines_of(scenes: Any, sensor: str) -> Any:
+    """The outlines of a sensor's scenes, each once: those of one orbit differ by metres from pass to pass."""
+    import pandas as pd
+    import shapely
+
+    some = scenes.loc[scenes["sensor"] == sensor, ["geometry"]]
+    rounded = shapely.normalize(shapely.set_precision(some.geometry.to_numpy(), ABOUT_DEGREES))
+    return some[~pd.Series(shapely.to_wkb(rounded)).duplicated().to_numpy()]
+
+
 def in_words(pair: Mapping[str, Any]) -> str:
     """A pair in a line.
 
@@ -291,15 +322,6 @@ def in_words(pair: Mapping[str, Any]) -> str:
     apart = f"{abs(gap):.1f} h" if abs(gap) < 48 else f"{abs(gap) / 24:.1f} days"
     radar = f"radar {apart} {'before' if gap < 0 else 'after'}" + (f", {orbit}" if orbit else "")
     return f"{pair['s2_time']:%Y-%m-%d} · {sky} · {radar}"
-
-
-def spoken(size: int) -> str:
-    """Bytes in words.
-
-    >>> spoken(2_097_152), spoken(1_200_000_000)
-    ('2.1 MB', '1.2 GB')
-    """
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def whole(value: float) -> float | int:

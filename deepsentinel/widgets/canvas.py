@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -43,6 +44,8 @@ Bounds = tuple[tuple[float, float], tuple[float, float]]
 TILE_PX = 256
 GUESSED_PX = (560, 480)
 MAX_ZOOM = 17
+# A layer taken off stays open for so long: were it closed while the page makes it, others would be lost with it.
+LINGER_S = 5.0
 OUTLINE: Mapping[str, Any] = {"color": "#d55e00", "weight": 2, "fillOpacity": 0}
 # Points are circles of this many pixels: Leaflet's own pins are pictures that have to be fetched.
 POINT: Mapping[str, Any] = {"radius": 6}
@@ -107,6 +110,7 @@ class Canvas:
         self.shapes: dict[str, ipyleaflet.Layer] = {}
         self._swipe: ipyleaflet.WidgetControl | None = None
         self._base: ipyleaflet.Layer | None = None
+        self._gone: list[tuple[float, ipyleaflet.Layer]] = []
         self._heard: dict[str, list[At]] = {"click": [], "mousemove": []}
         self.drawing = Drawing(host)
         host.on_interaction(self._interaction)
@@ -232,6 +236,7 @@ class Canvas:
             self.lift(key)
         for key in list(self.shapes):
             self.erase(key)
+        self._sweep(math.inf)
         for callbacks in self._heard.values():
             callbacks.clear()
         self.map.on_interaction(self._interaction, remove=True)
@@ -248,7 +253,15 @@ class Canvas:
     def _take_off(self, layer: ipyleaflet.Layer) -> None:
         if layer in self.map.layers:
             self.map.remove(layer)
-        close_all(layer)
+        now = time.monotonic()
+        self._gone.append((now, layer))
+        self._sweep(now - LINGER_S)
+
+    def _sweep(self, before: float) -> None:
+        """Close the layers that went before this time: a page that is still drawing one must not find it closed."""
+        for _, layer in [each for each in self._gone if each[0] <= before]:
+            close_all(layer)
+        self._gone = [each for each in self._gone if each[0] > before]
 
     def _listen(self, kind: str, callback: At) -> Callable[[], None]:
         self._heard[kind].append(callback)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
+
+if TYPE_CHECKING:
+    from deepsentinel.figures.panels import Panel
 
 HERE = Path(__file__).parent
 CSS = HERE / "css" / "inspect.css"
@@ -45,6 +48,57 @@ class Legend(anywidget.AnyWidget):
     hidden = traitlets.List(traitlets.Int()).tag(sync=True)
     fixed = traitlets.Bool(False).tag(sync=True)
     """Nothing to tick."""
+    scale: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+    """For a quantity: `colors` from `low` to `high`, these as they are written below the ends."""
+
+    def tell(self, panel: Panel, title: str = "") -> None:
+        """Show what the colours of a picture mean, or nothing if they mean nothing by themselves.
+
+        >>> import numpy as np
+        >>> from deepsentinel.figures.panels import Panel
+        >>> image = np.zeros((2, 2, 3), "uint8")
+        >>> made = Legend()
+        >>> made.tell(Panel("coverage", "", "Coverage", image, image[..., 0] == 0, bar=(0.0, 1.0, "share")))
+        >>> made.title, made.scale["low"], made.scale["high"]
+        ('Coverage', '0 %', '100 %')
+        """
+        rows = [
+            {"code": number, "name": text, "color": hexed(colour), "share": ""}
+            for number, (colour, text) in enumerate(panel.keys)
+        ]
+        with self.hold_sync():
+            self.rows, self.scale = rows, scale_of(panel)
+            self.title = (title or panel.heading) if rows or self.scale else ""
+
+    def clear(self) -> None:
+        """Show nothing."""
+        with self.hold_sync():
+            self.rows, self.scale, self.title = [], {}, ""
+
+
+def hexed(colour: Any) -> str:
+    """A colour of three numbers as a page wants it.
+
+    >>> hexed((0, 114, 178))
+    '#0072b2'
+    """
+    return "#" + "".join(f"{int(part):02x}" for part in colour)
+
+
+def scale_of(panel: Panel) -> dict[str, Any]:
+    """The colours of a picture of one quantity, and what stands at both ends of them; {} for any other."""
+    if panel.bar is None:
+        return {}
+    import numpy as np
+    from matplotlib import colormaps
+
+    low, high, unit = panel.bar
+    scale = colormaps[panel.scale] if isinstance(panel.scale, str) else panel.scale
+    colours = [hexed(each[:3]) for each in scale(np.linspace(0, 1, 12), bytes=True)]
+    if unit == "share":
+        return {"colors": colours, "low": f"{100 * low:.0f} %", "high": f"{100 * high:.0f} %"}
+    ends = [f"{value:.3g}".replace("-", "\u2212") for value in (low, high)]
+    return {"colors": colours, "low": ends[0], "high": f"{ends[1]} {unit}".strip()}
 
 
 class Stretch(anywidget.AnyWidget):

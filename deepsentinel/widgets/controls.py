@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anywidget
 import traitlets
@@ -34,15 +35,36 @@ class Slider(anywidget.AnyWidget):
 
 
 class Upload(anywidget.AnyWidget):
-    """A text file from the reader's machine: `file` is its name, its size and its text (None if that is too much)."""
+    """A file from the reader's machine: `file` is its `name`, `size` and `data` (bytes; None if that is too much)."""
 
     _esm = HERE / "js" / "upload.js"
     _css = HERE / "css" / "controls.css"
     description = traitlets.Unicode().tag(sync=True)
     tooltip = traitlets.Unicode().tag(sync=True)
     accept = traitlets.Unicode().tag(sync=True)
-    most = traitlets.Int(20_000_000).tag(sync=True)
-    file = traitlets.Dict().tag(sync=True)
+    most = traitlets.Int(200_000_000).tag(sync=True)
+    file = traitlets.Dict()
+    """Set once a file is here as a whole; not to be sent back to the page."""
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self._pieces: list[bytes] = []
+        self.on_msg(lambda _, message, pieces: self._heard(message, pieces))
+
+    def _heard(self, message: Mapping[str, Any], pieces: Sequence[Any]) -> None:
+        kind, size = message.get("kind"), int(message.get("size", 0))
+        told = {"name": str(message.get("name")), "size": size}
+        if kind == "begin":
+            self._pieces = []
+            if size > self.most:
+                self.file = {**told, "data": None}
+        elif kind == "piece":
+            self._pieces += [bytes(piece) for piece in pieces]
+        elif kind == "end":
+            data, self._pieces = b"".join(self._pieces), []
+            # A new file all the same, if one of that name and content was taken before.
+            self.file = {}
+            self.file = {**told, "data": data}
 
 
 class Cell(anywidget.AnyWidget):

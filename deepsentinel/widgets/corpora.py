@@ -41,9 +41,12 @@ class CorpusPanel(Panel):
         self.dates = self.control(ipywidgets.BoundedIntText, "Dates each", value=3, min=1, max=24, **NUMBER)
         self.make_plan = self.button("Plan", self.plan, tip="Count windows and cost, before anything is read")
         self.make = self.button("Build", self.build, main=True, tip="Read pixels and burn labels, into the path above")
+        self.halt = self.stopper(
+            "built", "Stop building", tip="End the build; what is there stays, and Build goes on from it"
+        )
         self.planned = self.note()
         building = ipywidgets.VBox(
-            [self.names, self.row(self.size, self.dates), self.row(self.make_plan, self.make), self.planned]
+            [self.names, self.row(self.size, self.dates), self.row(self.make_plan, self.make, self.halt), self.planned]
         )
         self.building = ipywidgets.Accordion([building], titles=["Build one of this area"], selected_index=None)
         self.facts = self.note(NO_CORPUS)
@@ -99,13 +102,20 @@ class CorpusPanel(Panel):
         # Braces of a dict are doubled, for single ones stand for values.
         line = "ds.build_corpus(plan, {path}, {{" + each + "}})"
         hidden = {"progress": False, "on_progress": self.guard(self._progressed)}
-        path = self.path.value.strip()
-        self.run("built", line, hidden, text=f"Building {len(plan.samples)} samples", then=self._built, path=path)
+        path, text = self.path.value.strip(), f"Building {len(plan.samples)} samples"
+        self.planned.value = ""
+        self.run("built", line, hidden, text=text, then=self._built, stop=self.halt, path=path)
 
     def _progressed(self, progress: Any) -> None:
         self.planned.value = f"{progress.done} of {progress.total} samples, {progress.rate:.1f} a second"
 
     def _built(self, report: Any) -> None:
+        if report.left:
+            # The line by itself would build all of it.
+            self.state.drop("built")
+            self.planned.value = f"{report.ok} of {report.ok + report.failed + report.left} samples are there"
+            self.say(f"Stopped; press Build to go on, or Open to take what is in {report.path}.")
+            return
         self.run("corpus", "ds.open_corpus(built.path)", text="Opening the corpus")
         self.planned.value = f"{report.ok} samples in {report.seconds:.0f} s, {report.failed} failed"
 

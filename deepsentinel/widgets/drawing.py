@@ -27,7 +27,14 @@ class Sketching(anywidget.AnyWidget):
     """Knows, from the page, whether a drawing tool is at work: clicks are corners then, and ask for nothing else."""
 
     _esm = Path(__file__).parent / "js" / "sketching.js"
-    active = traitlets.Bool(False).tag(sync=True)
+    active = traitlets.Bool(False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_msg(self._told)
+
+    def _told(self, _: Any, content: Any, __: Any) -> None:
+        self.active = bool(content.get("active"))
 
 
 class Drawing:

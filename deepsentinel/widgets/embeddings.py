@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import ipywidgets
 
 import deepsentinel as ds
 from deepsentinel.encoders import find
-from deepsentinel.errors import InputError
+from deepsentinel.errors import DeepSentinelError, InputError
 from deepsentinel.figures.overlays import pictures
 from deepsentinel.figures.panels import default_panels
 
@@ -20,6 +21,7 @@ from .controls import Slider
 from .examples import Strip
 from .jobs import Jobs
 from .panel import Panel
+from .shapes import CHOSEN, cell_m, middle_of, squares
 from .state import State
 
 COLOURS, GROUPS, NOTHING = "Colours", "Groups", "Nothing"
@@ -34,7 +36,6 @@ CELLS_APART = 3
 # Cells smaller than this take minutes of a processor, and gigabytes, over a large area.
 FINEST_PX = 2
 SQUARES: Mapping[str, Any] = {"color": "#ffffff", "weight": 2, "opacity": 1, "fill": False}
-CHOSEN: Mapping[str, Any] = {"color": "#d55e00", "weight": 4, "opacity": 1, "fill": False}
 PLUS: Mapping[str, Any] = {"color": "#ffffff", "weight": 2, "fillColor": "#0072b2", "fillOpacity": 1}
 MINUS: Mapping[str, Any] = {"color": "#ffffff", "weight": 2, "fillColor": "#d55e00", "fillOpacity": 1}
 OURS = ("embedding", "likeness")
@@ -60,6 +61,7 @@ class EmbeddingPanel(Panel):
         for each, width in ((self.encoder, "230px"), (self.sensors, "170px"), (self.cells, "130px")):
             each.layout.width = width
         self.make = self.button("Embed this pair", self.embed, main=True, tip="Make a vector for every cell of ground")
+        self.halt = self.stopper("z", "Stop embedding", tip="Give up the embedding that is being made")
         self.show_as = self.control(
             ipywidgets.Dropdown, "View", lambda _: self.paint(), options=[COLOURS, GROUPS, NOTHING]
         )
@@ -75,6 +77,7 @@ class EmbeddingPanel(Panel):
         self.told = self.note(CLICK)
         self.heat = Slider(description="Heat map", value=80, max=100, step=5, unit="%")
         self.listen(self.heat, lambda _: self._heat())
+        self.scale = Legend(fixed=True)
         self.strip = Strip(title="Most alike")
         self.listen(self.strip, self.pick, "picked")
         self._shown = ipywidgets.VBox(
@@ -84,10 +87,12 @@ class EmbeddingPanel(Panel):
                 self.row(self.clicks, self.clear),
                 self.told,
                 self.heat,
+                self.scale,
                 self.strip,
             ]
         )
-        self.body.children = (self.row(self.encoder, self.sensors, self.cells, self.make), self.facts, self._shown)
+        choices = (self.encoder, self.sensors, self.cells)
+        self.body.children = (self.row(*choices), self.row(self.make, self.halt), self.facts, self._shown)
         self._shown.layout.display = "none"
         self.at_end(canvas.on_click(self.guard(self.clicked)))
         self.watch("patch", self._read)
@@ -121,7 +126,7 @@ class EmbeddingPanel(Panel):
         if self.cells.value:
             line = "ds.embed(patch, {encoder}, sensors={sensors}, dense=True, resolution_m={metres})"
             values["metres"] = self.cells.value
-        self.run("z", line, text=f"Embedding with {self.encoder.value}", **values)
+        make_vectors(self, self.halt, line, values)
 
     def _read(self, patch: Any) -> None:
         self.make.disabled = patch is None
@@ -168,8 +173,22 @@ class EmbeddingPanel(Panel):
                 self.facts.value = NO_PATCH if self.state["patch"] is None else START
                 return
             self.facts.value = words_of(z)
-            self.run("index", "ds.similarity_index(z)", text="Making it searchable")
+            self.run("index", "ds.similarity_index(z)", text="Making it searchable", then=self._warm)
             self.paint()
+
+    def _warm(self, index: Any) -> None:
+        """Search once, for nobody: the first click is not to wait for what a search loads and prepares."""
+        z, patch = self.state["z"], self.state["patch"]
+        if z is None or patch is None:
+            return
+        # Where there is no data in the middle, there is nothing to search for.
+        with suppress(DeepSentinelError):
+            middle = middle_of(z)
+            ds.overlay(index.score_map(positives=[middle]))
+            found = index.query(positives=[middle], k=MATCHES, apart_m=CELLS_APART * cell_m(z))
+            cut = ds.cutouts(ds.overlay(patch, picture_name(patch)), found, n=MATCHES, size_m=4 * cell_m(z))
+            [each.url for each in cut]
+            squares(found, z).to_crs(4326).to_json()
 
     def paint(self) -> None:
         """Lay colours or groups on the map; what is searched for goes into the background."""
@@ -238,6 +257,7 @@ class EmbeddingPanel(Panel):
             self.state.do("likeness", f"index.score_map({words})", **values)
             drawn = self.state.do("view_likeness", "ds.overlay(likeness)")
             self.canvas.lay("likeness", drawn)
+            self.scale.tell(drawn.panel)
             self._heat()
             self._mark()
             line = f"index.query({words}, k={{k}}, apart_m={{metres}})"
@@ -261,8 +281,7 @@ class EmbeddingPanel(Panel):
         if patch is None:
             return
         if "picture" not in self.state:
-            name = next((each for each in (*default_panels(patch), *pictures(patch))), None)
-            self.state.do("picture", "ds.overlay(patch, {name})", name=name)
+            self.state.do("picture", "ds.overlay(patch, {name})", name=picture_name(patch))
         size = max(320.0, 4 * cell_m(self.state["z"]))
         cut = self.state.do("thumbnails", "ds.cutouts(picture, matches, n={n}, size_m={size})", n=MATCHES, size=size)
         self.strip.pieces = [{"url": each.url, "text": each.text} for each in cut]
@@ -299,6 +318,7 @@ class EmbeddingPanel(Panel):
 
     def _unlit(self) -> None:
         self.canvas.lift("likeness")
+        self.scale.clear()
         self._fade()
         for key in SHAPES:
             self.canvas.erase(key)
@@ -318,6 +338,17 @@ class EmbeddingPanel(Panel):
         super().close()
 
 
+def make_vectors(panel: Panel, stop: ipywidgets.Button, line: str, values: Mapping[str, Any]) -> None:
+    """Embed the pair beside the kernel; how far it is stands in the panel's line, and the button ends it."""
+    text = f"Embedding with {values['encoder']}"
+
+    def told(done: int, total: int) -> None:
+        if done < total:
+            panel.progress(text, f"{text}: {done} of {total} rows")
+
+    panel.run("z", line, {"on_progress": panel.guard(told)}, text=text, stop=stop, **values)
+
+
 def words_of(z: Any) -> str:
     """What a map of vectors is, in a line.
 
@@ -331,25 +362,9 @@ def words_of(z: Any) -> str:
     return f"{told}: {z.sizes['x']:,} × {z.sizes['y']:,} cells of {size:g} m, {z.sizes['feature']:,} features each"
 
 
-def cell_m(z: Any) -> float:
-    """The side of a cell in metres."""
-    from deepsentinel.grids import grid_of, metres_per_unit
-
-    grid = grid_of(z)
-    return float(abs(grid.affine.a) * metres_per_unit(grid)[0])
-
-
-def squares(found: Any, z: Any) -> Any:
-    """The cells of matches as squares."""
-    import geopandas as gpd
-    import shapely
-
-    from deepsentinel.grids import crs_of, grid_of
-
-    grid = grid_of(z)
-    across, down = abs(grid.affine.a) / 2, abs(grid.affine.e) / 2
-    x, y = found["x"].to_numpy("float64"), found["y"].to_numpy("float64")
-    return gpd.GeoDataFrame(geometry=shapely.box(x - across, y - down, x + across, y + down), crs=crs_of(grid))
+def picture_name(patch: Any) -> str | None:
+    """Which picture of a patch matches are cut out of."""
+    return next((each for each in (*default_panels(patch), *pictures(patch))), None)
 
 
 def counted(number: int, noun: str) -> str:

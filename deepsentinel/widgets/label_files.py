@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,41 +12,66 @@ import ipywidgets
 
 from deepsentinel.errors import InputError
 
+from .controls import Upload
+from .uploads import FORMATS, WORDS, kept
+
 if TYPE_CHECKING:
     from .labelling import LabelPanel
 
 # A file that a page can hold in a link.
 MOST_BYTES = 20_000_000
-MIME = {".gpkg": "application/geopackage+sqlite3", ".geojson": "application/geo+json"}
+MIME = {
+    ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": "application/geo+json",
+    ".tif": "image/tiff; application=geotiff",
+}
 
 
 class LabelFiles:
     """The lower rows of the tab of labels."""
 
     def __init__(self, panel: LabelPanel) -> None:
-        self.panel = panel
+        self.panel, self._read = panel, ""
         self.file = panel.control(ipywidgets.Text, "File", value="labels.gpkg", continuous_update=False)
         self.save = panel.button("Save labels", self.write_labels, tip="GeoPackage (.gpkg) or GeoJSON (.geojson)")
         self.load = panel.button("Add from file", self.read_labels, tip="Labels of any format that read_labels knows")
+        self.upload = Upload(description="Upload …", accept=FORMATS, tooltip=f"Add labels from your machine: {WORDS}")
+        panel.listen(self.upload, self.uploaded, "file")
         self.folder = panel.control(ipywidgets.Text, "Folder", value="map", continuous_update=False)
         self.keep = panel.button("Save map", self.write_map, tip="GeoTIFFs (COG) and a GeoPackage")
         self.link = ipywidgets.HTML()
         self.link.add_class("ds-note")
         for each in (self.file, self.folder):
             each.layout.width = "210px"
-        self.rows = (panel.row(self.file, self.save, self.load), panel.row(self.folder, self.keep), self.link)
+        self.rows = (
+            panel.row(self.file, self.save, self.load, self.upload),
+            panel.row(self.folder, self.keep),
+            self.link,
+        )
         panel.watch("imported", self._imported)
 
     def write_labels(self) -> None:
         """Write the labels, and offer the file as a link."""
-        line = "ds.save_labels(examples, {path})"
-        self.panel.run("labels_file", line, text="Writing", then=self._offer, path=self._path())
+        path = self._path()
+        if self.panel.book.imported and Path(path).expanduser().resolve() == Path(self._read).expanduser().resolve():
+            # The cell reads it first, and would find there what it writes last.
+            raise InputError(f"{path} is the file that labels here were read from; give another name.")
+        self.panel.run("labels_file", "ds.save_labels(examples, {path})", text="Writing", then=self._offer, path=path)
 
     def read_labels(self) -> None:
         """Read labels of a file beside those made here."""
+        self._take(self._path())
+
+    def _take(self, path: str) -> None:
         box = ", bbox=aoi" if "aoi" in self.panel.state else ""
         line = f"ds.read_labels({{path}}{box})"
-        self.panel.run("imported", line, text="Reading", then=self._loaded, path=self._path())
+        self.panel.run("imported", line, text="Reading", then=lambda table: self._loaded(table, path), path=path)
+
+    def uploaded(self, file: Mapping[str, Any]) -> None:
+        """Keep a file of the reader's machine beside the notebook, and read its labels."""
+        if file:
+            self.upload.file = {}
+            self._take(kept(file).as_posix())
 
     def write_map(self) -> None:
         """Write the map as rasters and polygons."""
@@ -61,14 +87,15 @@ class LabelFiles:
             raise InputError("Give the name of a file, such as labels.gpkg.")
         return path
 
-    def _loaded(self, table: Any) -> None:
+    def _loaded(self, table: Any, path: str) -> None:
         from deepsentinel.labels.making import legend_of_labels
 
         if not len(table):
-            raise InputError(f"{self.file.value} has no labels on this ground.")
+            raise InputError(f"{path} has no labels on this ground.")
+        self._read = path
         self.panel.book.take_in(legend_of_labels(table), table["ground_truth"])
         self.panel.changed()
-        self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {self.file.value}.")
+        self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {path}.")
 
     def _imported(self, table: Any) -> None:
         # What was read within an area goes with the area; what is being read takes the place of what was there.
@@ -77,13 +104,30 @@ class LabelFiles:
             self.panel.changed()
 
     def _offer(self, file: Path) -> None:
-        data, name = file.read_bytes(), html.escape(file.name)
-        kind = MIME.get(file.suffix.lower(), "application/octet-stream")
-        address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-        small = len(data) <= MOST_BYTES
-        self.link.value = f'<a download="{name}" href="{address}">Download {name}</a>' if small else ""
+        self.link.value = links_to([file])
         self.panel.say(f"Labels written to {file.resolve()}.")
 
     def _written(self, files: list[Path]) -> None:
+        self.link.value = links_to(files)
         names = ", ".join(path.name for path in files)
         self.panel.say(f"Written to {files[0].parent.resolve()}: {names}.")
+
+
+def links_to(files: Sequence[Path]) -> str:
+    """Links, as HTML, that hold the files themselves, so that they come to the reader's machine; none for large ones.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "mine.geojson"
+    >>> file.write_text("{}")
+    2
+    >>> links_to([file])
+    '<a download="mine.geojson" href="data:application/geo+json;base64,e30=">Download mine.geojson</a>'
+    """
+    found = []
+    for file in files:
+        if file.stat().st_size > MOST_BYTES:
+            continue
+        name, kind = html.escape(file.name), MIME.get(file.suffix.lower(), "application/octet-stream")
+        address = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+        found.append(f'<a download="{name}" href="{address}">Download {name}</a>')
+    return " · ".join(found)

@@ -15,24 +15,24 @@ from .book import SEPARATOR, Book
 from .canvas import Canvas
 from .charts import Legend
 from .controls import Slider
-from .embeddings import counted
+from .embeddings import counted, make_vectors
 from .examples import Classes
 from .jobs import Jobs
 from .label_files import LabelFiles
 from .masks import percent
 from .panel import Panel
+from .shapes import CHOSEN, RING, label_shapes
 from .state import State
 
 CLASSES, DOUBT, BOTH, NOTHING = "Classes", "Uncertainty", "Both, to swipe", "Nothing"
 NO_VECTORS = "Embed a pair first (tab Embedding, or the button): labels teach the vectors what is what."
 START = "Add a class, then click the map where it is, or draw a field with the tools on the map."
 MORE = "Label a second class, and a map of all the ground appears."
-EMBED = "ds.embed(patch, 'fusion-nano', dense=True)"
+EMBED = "ds.embed(patch, {encoder}, dense=True)"
+ENCODER = "fusion-nano"
 PLACES = 5
 # A window of the map around a place to look at.
 NEAR_DEGREES = 0.004
-MOST_DRAWN = 3000
-RING: Mapping[str, Any] = {"color": "#000000", "weight": 3, "fillColor": "#f0e442", "fillOpacity": 0.9}
 OURS = ("prediction", "doubt")
 SHAPES = ("labels", "suggestions", "label")
 
@@ -49,7 +49,8 @@ class LabelPanel(Panel):
         self._end_taking: Callable[[], object] | None = None
         self.book = Book()
         self.facts = self.note(START)
-        self.embed = self.button("Embed this pair", self.make_vectors, main=True, tip=EMBED)
+        self.embed = self.button("Embed this pair", self.make_vectors, main=True, tip="Make vectors, with fusion-nano")
+        self.halt = self.stopper("z", "Stop embedding", tip="Give up the embedding that is being made")
         self.classes = Classes()
         self.classes.on_msg(lambda _, message, __: self.guard(self.wished)(message))
         self.labelling = self.control(
@@ -67,6 +68,7 @@ class LabelPanel(Panel):
         self.opacity = Slider(description="Opacity", value=70, max=100, step=5, unit="%")
         self.listen(self.opacity, lambda _: self._fade())
         self.legend = Legend(fixed=True)
+        self.scale = Legend(fixed=True)
         self.next = self.button("Where next?", self.fly, tip="Go to the ground that the labels say least about")
         self.check = self.button("Score", self.score, tip="Each label asked of what labels elsewhere teach")
         self.said = self.note("")
@@ -75,13 +77,15 @@ class LabelPanel(Panel):
             [
                 self.row(self.view, self.level, self.opacity),
                 self.legend,
+                self.scale,
                 self.row(self.next, self.check),
                 self.said,
             ]
         )
+        self._embedding = self.row(self.embed, self.halt)
         self.body.children = (
             self.facts,
-            self.embed,
+            self._embedding,
             self.classes,
             self.row(self.labelling, self.undo),
             self.table,
@@ -162,7 +166,7 @@ class LabelPanel(Panel):
         examples, row = self.state["examples"], self._chosen()
         # Labels of a file stand first.
         place = examples.iloc[[len(examples) - len(self.book.labels) + row]]
-        self.canvas.outline("label", place[["geometry"]], {"color": "#d55e00", "weight": 4, "fillOpacity": 0})
+        self.canvas.outline("label", place[["geometry"]], CHOSEN)
         self._see(*place.geometry.iloc[0].representative_point().coords[0])
 
     def _chosen(self) -> int:
@@ -197,15 +201,7 @@ class LabelPanel(Panel):
             for key in SHAPES:
                 self.canvas.erase(key)
             return
-        table = examples.iloc[-MOST_DRAWN:][["geometry", "color"]].copy()
-        points = table.geometry.geom_type.isin(["Point", "MultiPoint"])
-        table["style"] = [
-            {"color": "#ffffff", "weight": 2, "fillColor": color, "fillOpacity": 1}
-            if point
-            else {"color": color, "weight": 3, "fillColor": color, "fillOpacity": 0.1}
-            for color, point in zip(table["color"], points, strict=True)
-        ]
-        self.canvas.outline("labels", table[["geometry", "style"]], {})
+        self.canvas.outline("labels", label_shapes(examples), {})
 
     # -- what they teach -----------------------------------------------------------------------------------------------
 
@@ -213,7 +209,7 @@ class LabelPanel(Panel):
         """Embed the pair as it is usually done."""
         if "patch" not in self.state:
             raise InputError("Read a pair first (tab Area): an embedding is made of its pixels.")
-        self.run("z", EMBED, text="Embedding with fusion-nano")
+        make_vectors(self, self.halt, EMBED, {"encoder": ENCODER})
 
     def predict(self) -> None:
         """Map all ground by what the labels teach."""
@@ -261,6 +257,7 @@ class LabelPanel(Panel):
         if "prediction" not in self.state:
             return
         with self._painting:
+            self.scale.clear()
             kind = self.view.value if self._front else NOTHING
             wanted = {CLASSES: OURS[:1], DOUBT: OURS[1:], BOTH: OURS, NOTHING: ()}[kind]
             lines = {
@@ -271,6 +268,8 @@ class LabelPanel(Panel):
                 if key in wanted:
                     drawn = self.state.do(f"view_{key}", lines[key])
                     self.canvas.lay(key, drawn, opacity=self.opacity.value / 100)
+                    if key == "doubt":
+                        self.scale.tell(drawn.panel)
                 else:
                     self.canvas.lift(key)
             if kind == BOTH and not self.canvas.swiped(*OURS):
@@ -357,7 +356,7 @@ class LabelPanel(Panel):
 
     def _facts(self) -> None:
         has = "z" in self.state
-        self.embed.layout.display = "none" if has else None
+        self._embedding.layout.display = "none" if has else None
         self.embed.disabled = "patch" not in self.state
         used = len(self.book.used())
         self.facts.value = NO_VECTORS if not has else START if not used else MORE if used < 2 else ""

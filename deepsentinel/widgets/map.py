@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -191,8 +192,11 @@ class Map:
             self._places[title].children = (panel.widget,)
         if self._tabs.selected_index != list(PANELS).index(title):
             self._tabs.selected_index = list(PANELS).index(title)
+        # Who leaves takes pictures and handles away before who comes puts others there.
         for name, panel in self._panels.items():
-            panel.front = name == title
+            if name != title:
+                panel.front = False
+        self._panels[title].front = True
         return self._panels[title]
 
     def close(self) -> None:
@@ -226,6 +230,8 @@ class Map:
             name = str(source)
             text = "Opening the demo world; it is built when it is first used" if name == "demo" else f"Opening {name}"
             self._area.run("src", "ds.open_source({name})", text=text, name=name)
+        elif isinstance(source, Mapping):
+            self._area.run("src", "ds.open_source({items})", text="Opening the items", items=dict(source))
         else:
             self.state.put("src", source, code_of(source))
 
@@ -272,15 +278,29 @@ def overview_of(src: Any) -> tuple[str, Bounds]:
 
 
 def code_of(source: Any) -> str:
-    """How a source that was opened elsewhere is opened, as far as it says so itself.
+    """How a source that was opened elsewhere is opened, as far as it says so itself; or its name in the notebook.
 
     >>> import deepsentinel as ds
     >>> code_of(ds.open_source("demo", size_px=256))
     "ds.open_source('demo', size_px=256)"
     """
+    told = str(getattr(source, "opened", ""))
+    if told:
+        return told
     if source.name == "demo":
         options = {"seed": source.seed, "size_px": source.size_px}
         usual = {"seed": 0, "size_px": 1024}
         words = [repr("demo"), *(f"{key}={value!r}" for key, value in options.items() if value != usual[key])]
         return f"ds.open_source({', '.join(words)})"
-    return f"ds.open_source({source.name!r})"
+    return name_of(source) or "source"
+
+
+def name_of(thing: Any) -> str:
+    """What a notebook calls something; "" outside of notebooks, and for what has no name."""
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return ""
+    held: Mapping[str, Any] = getattr(get_ipython(), "user_ns", {})
+    # `_` and `_3` are what IPython calls results by itself, and mean something else in the next cell.
+    return next((name for name, value in list(held.items()) if value is thing and not name.startswith("_")), "")

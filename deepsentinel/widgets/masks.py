@@ -13,7 +13,6 @@ import deepsentinel as ds
 from deepsentinel.errors import InputError
 from deepsentinel.figures.credits import title_of
 from deepsentinel.figures.masks import HEADINGS, legend_of
-from deepsentinel.figures.overlays import outlines
 from deepsentinel.figures.shares import class_shares
 from deepsentinel.grids import grid_of
 
@@ -44,7 +43,7 @@ class MaskPanel(Panel):
     def __init__(self, state: State, canvas: Canvas, jobs: Jobs) -> None:
         super().__init__(state, canvas, jobs)
         self._painting = threading.RLock()
-        self._quiet = False
+        self._quiet, self._front = False, True
         self.which = self.control(ipywidgets.Dropdown, "Labels", lambda _: self._chosen(), options=[FILE])
         self.which.layout.width = "250px"
         self.path = self.control(ipywidgets.Text, "Path", placeholder="parcels.gpkg", continuous_update=False)
@@ -58,6 +57,7 @@ class MaskPanel(Panel):
         self.edges.layout.width = "auto"
         self.legend = Legend()
         self.listen(self.legend, lambda _: self.paint(), "hidden")
+        self.key = Legend(fixed=True)
         self.here = self.note(POINT)
         self.here.add_class("ds-here")
         self._shown = ipywidgets.VBox(
@@ -66,6 +66,7 @@ class MaskPanel(Panel):
                 self.row(self.layer, self.detail),
                 self.row(self.opacity, self.edges),
                 self.legend,
+                self.key,
             ]
         )
         self._shown.layout.display = "none"
@@ -78,6 +79,17 @@ class MaskPanel(Panel):
         if "src" not in state:
             self._opened(None)
         self.say("" if "masks" in state else START)
+
+    @property
+    def front(self) -> bool:
+        """Whether its tab is the one in front: only then classes hide the pictures below. Outlines stay."""
+        return self._front
+
+    @front.setter
+    def front(self, on: bool) -> None:
+        changed, self._front = on != self._front, on
+        if changed:
+            self.guard(self._arrange)()
 
     # -- what is burnt -------------------------------------------------------------------------------------------------
 
@@ -161,17 +173,25 @@ class MaskPanel(Panel):
         if self._quiet or "masks" not in self.state or self.layer.value is None:
             return
         with self._painting:
+            # Each layer has its own legend: that of the classes says nothing of shares and conflicts.
+            classes = self.layer.value == "class_map"
+            self.legend.layout.display = None if classes else "none"
+            self.key.layout.display = "none" if classes else None
             shown = {COARSE: ("masks",), FINE: ("masks_fine",), BOTH: ("masks", "masks_fine")}[self.detail.value]
             for key in ("masks", "masks_fine"):
                 if key not in shown:
                     self.canvas.lift(key)
                 elif key in self.state:
                     self._lay(key)
-            if self.detail.value == BOTH and {"masks", "masks_fine"} <= set(self.canvas.pictures):
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """Seen or not, whole or parted by a handle."""
+        with self._painting:
+            self._fade()
+            if self._front and self.detail.value == BOTH and {"masks", "masks_fine"} <= set(self.canvas.pictures):
                 if not self.canvas.swiped("masks", "masks_fine"):
                     self.canvas.swipe("masks", "masks_fine")
-                # One handle parts one thing: the radar picture, on top of the other, would hide it on both sides.
-                self.canvas.fade("s1", 0.0)
             else:
                 self.canvas.unswipe("masks")
 
@@ -181,11 +201,16 @@ class MaskPanel(Panel):
         if layer == "class_map" and hidden:
             line = f"ds.overlay({key}, {{layer}}, classes={{classes}})"
             values["classes"] = [row["code"] for row in self.legend.rows if row["code"] not in hidden]
-        self.canvas.lay(key, self.state.do(f"view_{key}", line, **values), opacity=self.opacity.value / 100)
+        drawn = self.state.do(f"view_{key}", line, **values)
+        self.canvas.lay(key, drawn, opacity=self._opacity())
+        self.key.tell(drawn.panel)
+
+    def _opacity(self) -> float:
+        return self.opacity.value / 100 if self._front else 0.0
 
     def _fade(self) -> None:
         for key in ("masks", "masks_fine"):
-            self.canvas.fade(key, self.opacity.value / 100)
+            self.canvas.fade(key, self._opacity())
 
     def draw_edges(self) -> None:
         """Draw the outlines of the polygons, or take them away."""
@@ -193,7 +218,7 @@ class MaskPanel(Panel):
         self.canvas.erase("edges")
         if not self.edges.value or labels is None:
             return
-        found = outlines(labels, self.state[self._like()])
+        found = self.state.do("edges", f"ds.outlines(labels, {self._like()})")
         if len(found) > MOST_OUTLINES:
             self.edges.value = False
             raise InputError(f"{len(found):,} outlines are too many for a map; draw a smaller area.")
@@ -262,8 +287,10 @@ def told(values: Mapping[str, Any]) -> str:
 def percent(share: float) -> str:
     """A share with the digits that mean something.
 
-    >>> percent(0.123), percent(0.0123), percent(0.0004), percent(1.0)
-    ('12 %', '1.2 %', 'under 0.1 %', '100 %')
+    >>> percent(0.123), percent(0.0123), percent(0.0004), percent(1.0), percent(0.0)
+    ('12 %', '1.2 %', 'under 0.1 %', '100 %', '0 %')
     """
     value = 100 * share
+    if value == 0:
+        return "0 %"
     return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %" if value >= 0.1 else "under 0.1 %"

@@ -44,6 +44,7 @@ class PairPanel(Panel):
         # A patch arrives on the thread that read it, while somebody may be at a slider.
         self._painting = threading.RLock()
         self._asked = 0
+        self._at: tuple[float, float] | None = None
         self._quiet = False
         self._front = True
         self.facts = self.note(NONE_READ)
@@ -102,16 +103,15 @@ class PairPanel(Panel):
 
     @property
     def front(self) -> bool:
-        """Whether its tab is the one in front."""
+        """Whether its tab is the one in front: only then a handle parts its pictures; other tabs lie on one of them."""
         return self._front
 
     @front.setter
     def front(self, on: bool) -> None:
-        came = on and not self._front
-        self._front = on
-        if came and self.state["patch"] is not None:
-            # Masks may have taken the handle meanwhile.
+        changed, self._front = on != self._front, on
+        if changed and self.state["patch"] is not None:
             self.guard(self.arrange)()
+            self.guard(self._cross)()
 
     # -- the pictures --------------------------------------------------------------------------------------------------
 
@@ -201,15 +201,16 @@ class PairPanel(Panel):
             return
         with self._painting:
             shown, held = self.views.value, set(self.canvas.pictures)
-            if shown == SWIPE and set(SENSORS) <= held:
+            if shown == SWIPE and self._front and set(SENSORS) <= held:
                 for key in SENSORS:
                     self.canvas.fade(key, 1.0)
                 if not self.canvas.swiped("s2", "s1"):
                     self.canvas.swipe("s2", "s1")
                 return
             self.canvas.unswipe("s2")
-            self.canvas.fade("s2", 0.0 if shown == ONLY_S1 else 1.0)
-            self.canvas.fade("s1", 1.0 if shown == ONLY_S1 else 0.0)
+            radar = shown == ONLY_S1 or "s2" not in held
+            self.canvas.fade("s2", 0.0 if radar else 1.0)
+            self.canvas.fade("s1", 1.0 if radar else 0.0)
 
     def mark_clouds(self) -> None:
         """Colour what SCL calls cloud and shadow, or stop it."""
@@ -217,16 +218,11 @@ class PairPanel(Panel):
         with self._painting:
             if patch is None or not self.clouds.value or "SCL" not in patch:
                 self.canvas.lift(CLOUDS)
-                self.cloud_legend.rows = []
+                self.cloud_legend.clear()
                 return
             drawn = self.state.do("view_clouds", "ds.overlay(patch, {name})", name=CLOUDS)
             self.canvas.lay(CLOUDS, drawn, opacity=CLOUD_OPACITY)
-            with self.cloud_legend.hold_sync():
-                self.cloud_legend.title = f"Clouds and shadows: {drawn.panel.notes[0]}"
-                self.cloud_legend.rows = [
-                    {"code": number, "name": text, "color": "#{:02x}{:02x}{:02x}".format(*colour), "share": ""}
-                    for number, (colour, text) in enumerate(drawn.panel.keys)
-                ]
+            self.cloud_legend.tell(drawn.panel, f"Clouds and shadows: {drawn.panel.notes[0]}")
 
     # -- one pixel -----------------------------------------------------------------------------------------------------
 
@@ -238,18 +234,27 @@ class PairPanel(Panel):
         at = round(lon, 6), round(lat, 6)
         values = self.state.do("pixel", "ds.value_at(patch, {at})", at=at)
         self._asked += 1
+        self._at = at
         self.charts.spectra, self.charts.picked = [], ""
         if not values:
             self._forget_pixel()
             self.charts.text = f"{place_words(at)}: outside of the pair."
             return
-        self.canvas.outline("pixel", cross_at(patch, at), CROSS)
+        self._cross()
         with self.charts.hold_sync():
             self.charts.text = f"{place_words(at)}\n{pixel_words(values)}"
             self.charts.spectra = [{"text": f"This pair, {day_of(patch)}", "points": spectrum_of(values)}]
             self.charts.year = {"s2": [], "s1": []}
         if self.whole_year.value:
             self.read_year(at)
+
+    def _cross(self) -> None:
+        """Mark the pixel that was clicked, while its numbers are to be seen."""
+        at = self._at
+        if at is None or not self._front:
+            self.canvas.erase("pixel")
+        else:
+            self.canvas.outline("pixel", cross_at(self.state["patch"], at), CROSS)
 
     def read_year(self, at: tuple[float, float]) -> None:
         """Read the pixel on other dates of the pair's year."""
@@ -279,6 +284,7 @@ class PairPanel(Panel):
 
     def _forget_pixel(self) -> None:
         self._asked += 1
+        self._at = None
         self.canvas.erase("pixel")
         with self.charts.hold_sync():
             self.charts.text, self.charts.spectra, self.charts.picked = "", [], ""

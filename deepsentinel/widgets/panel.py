@@ -27,7 +27,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from deepsentinel.errors import DeepSentinelError
+from deepsentinel.errors import DeepSentinelError, StoppedError
 
 from .canvas import Canvas
 from .closing import close_all
@@ -64,6 +64,7 @@ class Panel:
         self.closed = False
         self._ends: list[Callable[[], object]] = []
         self._busy: list[str] = []
+        self._runs: dict[ipywidgets.Button, int] = {}
         self._lock = threading.Lock()
 
     # -- saying --------------------------------------------------------------------------------------------------------
@@ -73,8 +74,11 @@ class Panel:
         self._show(text, "news")
 
     def complain(self, error: BaseException | str) -> None:
-        """Show what went wrong, in the error's own words."""
+        """Show what went wrong, in the error's own words; what was stopped went as somebody wished."""
         text = str(error)
+        if isinstance(error, StoppedError):
+            self.say(text)
+            return
         if isinstance(error, BaseException) and (not isinstance(error, DeepSentinelError) or not text):
             text = f"{type(error).__name__}: {text}".rstrip(": ")
         self._show(text, "error")
@@ -93,6 +97,13 @@ class Panel:
                 rest = self._busy[-1] if self._busy else ""
             if self.line.kind == "busy":
                 self._show(rest, "busy" if rest else "news")
+
+    def progress(self, text: str, now: str) -> None:
+        """Say how far a thing is that is `busy` under this text, unless other news stand there."""
+        with self._lock:
+            mine = bool(self._busy) and self._busy[-1] == text
+        if mine and self.line.kind == "busy":
+            self._show(now, "busy")
 
     # -- building ------------------------------------------------------------------------------------------------------
 
@@ -176,17 +187,20 @@ class Panel:
         *,
         text: str,
         then: Callable[[Any], object] | None = None,
+        stop: ipywidgets.Button | None = None,
         **values: Any,
     ) -> None:
         """Compute a line of the state beside the kernel, say so, and keep what it gives by this name.
 
         `then` is called with it once it is kept. What was computed of things that have changed meanwhile is not kept:
-        then nobody wants it any more. Another run of this name takes the place of this one.
+        then nobody wants it any more. Another run of this name takes the place of this one. `stop` is a button (of
+        `stopper`) for a line whose function takes `stop=`.
         """
 
-        def work(stop: Callable[[], bool]) -> Any:
-            with self.busy(text):
-                return self.state.compute(line, hidden, **values)
+        def work(wanted: Callable[[], bool]) -> Any:
+            with self.busy(text), self._pressable(stop):
+                told = hidden if stop is None else {**(hidden or {}), "stop": wanted}
+                return self.state.compute(line, told, **values)
 
         def done(found: Any) -> None:
             value, made = found
@@ -196,6 +210,27 @@ class Panel:
         if self.line.kind == "error":
             self.say()
         self.jobs.start(name, work, done=self.guard(done), failed=self.guard(self.complain))
+
+    def stopper(self, name: str, text: str, *, tip: str) -> ipywidgets.Button:
+        """A button that ends a run of this name on its way; nobody can press it while there is none."""
+        return self.button(text, lambda: self.jobs.stop(name), tip=tip, disabled=True)
+
+    @contextmanager
+    def _pressable(self, button: ipywidgets.Button | None) -> Iterator[None]:
+        if button is None:
+            yield
+            return
+        with self._lock:
+            self._runs[button] = self._runs.get(button, 0) + 1
+            button.disabled = False
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs[button] -= 1
+                # One that took the place of another may still be under way.
+                if not self.closed:
+                    button.disabled = not self._runs[button]
 
     def close(self) -> None:
         """Let go of everything: what was listened to, and every widget."""

@@ -43,6 +43,7 @@ class TrainingPanel(CorpusPanel):
 
     def __init__(self, state: State, canvas: Canvas, jobs: Jobs) -> None:
         super().__init__(state, canvas, jobs)
+        self._front = True
         self._waiting = threading.Event()
         self._last: tuple[str, dict[str, Any]] | None = None
         self._seen_at, self._look_s, self._waited = 0.0, 0.0, False
@@ -328,9 +329,20 @@ class TrainingPanel(CorpusPanel):
             device=device,
         )
 
+    @property
+    def front(self) -> bool:
+        """Whether its tab is the one in front: only then the model's map hides the pictures below."""
+        return self._front
+
+    @front.setter
+    def front(self, on: bool) -> None:
+        changed, self._front = on != self._front, on
+        if changed and not self.closed:
+            self.guard(self._paint)(self.state["prediction"])
+
     def _paint(self, prediction: Any) -> None:
         self.canvas.lift("prediction")
-        if prediction is not None and "class_map" in prediction:
+        if self._front and prediction is not None and "class_map" in prediction:
             drawn = self.state.do("view_prediction", "ds.overlay(prediction, {layer})", layer="class_map")
             self.canvas.lay("prediction", drawn, opacity=self.opacity.value / 100)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from mouse import at, draw
 
 pytestmark = pytest.mark.browser
 
-SOURCE = 'import deepsentinel as ds\nsrc = ds.open_source("demo", size_px=256)\nlen(src.search(src.area))'
-MAP = """import time
-began = time.process_time()
+MAP = """began = time.process_time()
 m = ds.Map(src)
 spent = time.process_time() - began
 drawn, clicked = [], []
@@ -29,7 +27,7 @@ FIRST_MAP_S, DRAWN_S = 3.0, 1.0
 
 
 @pytest.fixture
-def figures(record_property: Callable[[str, object], None], tmp_path: Path) -> Callable[[str, float], None]:
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
     def told(name: str, value: float) -> None:
         record_property(name, value)
         print(f"{name}: {value:.3f}")
@@ -37,31 +35,12 @@ def figures(record_property: Callable[[str, object], None], tmp_path: Path) -> C
     return told
 
 
-def place(page: Any, x: float, y: float) -> tuple[float, float]:
-    box = page.locator(".leaflet-container").first.bounding_box()
-    return box["x"] + box["width"] * x, box["y"] + box["height"] * y
-
-
-def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> float:
-    """Draw a rectangle with the mouse; when the button was let go."""
-    page.locator(".leaflet-draw-draw-rectangle").first.click()
-    page.mouse.move(*place(page, *start))
-    page.mouse.down()
-    page.mouse.move(*place(page, *((a + b) / 2 for a, b in zip(start, end, strict=True))))
-    page.mouse.move(*place(page, *end))
-    when = float(page.evaluate("()=>Date.now()")) / 1000
-    page.mouse.up()
-    return when
-
-
 def test_a_map_is_there_soon_and_what_the_mouse_draws_is_in_python_at_once(
-    notebook: Callable[..., Any], figures: Callable[[str, float], None], tmp_path: Path
+    desk: Any, figures: Callable[[str, float], None]
 ) -> None:
-    book = notebook(SOURCE, MAP)
-    page = book.page
-    book.run(0)
-    book.idle()
-    began = book.run(1)
+    page, book = desk.open("len(src.search(src.area))"), desk.book
+    book.write(MAP)
+    began = book.run(0)
     page.wait_for_function(PAINTED, polling=20)
     page.locator(".leaflet-draw-draw-rectangle").first.wait_for()
     first_map_s = float(page.evaluate("()=>Date.now()")) / 1000 - began
@@ -69,7 +48,7 @@ def test_a_map_is_there_soon_and_what_the_mouse_draws_is_in_python_at_once(
     figures("of it the kernel's processor, s", book.ask("spent"))
     book.until("m.wait(60)")
 
-    let_go = drag(page, (0.35, 0.35), (0.6, 0.6))
+    let_go = draw(page, (0.35, 0.35), (0.6, 0.6))
     book.until("drawn")
     when, box = book.ask("drawn[0]")
     figures("drawn to Python, s", when - let_go)
@@ -90,49 +69,61 @@ def test_a_map_is_there_soon_and_what_the_mouse_draws_is_in_python_at_once(
     page.locator(".ds-timeline svg").focus()
     page.keyboard.press("Home")
     book.until("m._area.timeline.picked")
-    at = "m.scenes.set_index('id').time[m._area.timeline.picked]"
+    of = "m.scenes.set_index('id').time[m._area.timeline.picked]"
     first = book.ask("m._area.timeline.picked")
     # Of the row of the pair that was chosen, which is Sentinel-2's.
-    assert book.ask(f"bool({at} == m.scenes.loc[m.scenes.sensor == 'S2', 'time'].min())")
+    assert book.ask(f"bool({of} == m.scenes.loc[m.scenes.sensor == 'S2', 'time'].min())")
     page.keyboard.press("ArrowRight")
     book.until(f"m._area.timeline.picked != {json.dumps(first)}")
     page.keyboard.press("End")
-    book.until(f"{at} == m.scenes.loc[m.scenes.sensor == 'S2', 'time'].max()")
+    book.until(f"{of} == m.scenes.loc[m.scenes.sensor == 'S2', 'time'].max()")
 
     # A second shape takes the place of the first. The corners of a polygon are no clicks on the map.
     page.locator(".leaflet-draw-draw-polygon").first.click()
     for corner in ((0.4, 0.4), (0.6, 0.42), (0.5, 0.6), (0.4, 0.4)):
-        page.mouse.click(*place(page, *corner))
+        page.mouse.click(*at(page, *corner))
         page.wait_for_timeout(250)
     book.until("len(drawn) == 2 and m.state['aoi']['type'] == 'Polygon'")
     book.until("len(m.canvas.drawing.control.data) == 1")
     page.wait_for_function("()=>document.querySelectorAll('path.ds-area').length === 1")
     assert book.ask("clicked") == []
-    page.mouse.click(*place(page, 0.8, 0.8))
+    page.mouse.click(*at(page, 0.8, 0.8))
     book.until("len(clicked) == 1")
 
     # Deleted with the mouse, it is gone in Python.
     page.locator(".leaflet-draw-edit-remove").first.click()
-    page.mouse.click(*place(page, 0.5, 0.45))
+    page.mouse.click(*at(page, 0.5, 0.45))
     page.locator(".leaflet-draw-actions >> text=Save").first.click()
     book.until("m.aoi is None")
-    page.screenshot(path=str(tmp_path / "map.png"))
     assert book.ask("spent") < FIRST_MAP_S
     assert first_map_s < 20 * FIRST_MAP_S
     assert when - let_go < DRAWN_S
 
 
-def test_a_map_whose_kernel_is_gone_says_so_and_a_cell_run_again_leaves_one_map(
-    notebook: Callable[..., Any], tmp_path: Path
-) -> None:
-    book = notebook(SOURCE, "from ipywidgets.widgets.widget import _instances\nm = ds.Map(src)\nm")
-    page = book.page
-    book.run(0)
-    book.idle()
+def test_two_maps_on_one_page_share_nothing(desk: Any) -> None:
+    page = desk.open("one = ds.Map(src)\none", "two = ds.Map(src)\ntwo", height=1500)
+    page.locator(".leaflet-draw-draw-rectangle").nth(1).wait_for()
+    desk.book.until("one.wait(60) and two.wait(60)")
+    draw(page, (0.35, 0.35), (0.6, 0.6))
+    desk.book.until("one.aoi is not None and one.wait(60) and one.pairs is not None")
+    assert desk.ask("[two.aoi is None, two.scenes is None, two.code() == one.code()]") == [True, True, False]
+    page.locator("path.ds-area").first.wait_for(state="attached")
+    maps = page.locator(".ds-map")
+    assert maps.nth(0).locator("path.ds-area").count() == 1
+    assert maps.nth(1).locator("path.ds-area").count() == 0
+    # A tab opened in one stays closed in the other.
+    maps.nth(0).get_by_role("tab", name="Masks").click()
+    desk.book.until("one.open('Masks').front")
+    assert maps.nth(1).get_by_role("tab", name="Area").get_attribute("aria-selected") == "true"
+
+
+def test_a_cell_run_again_leaves_one_map_and_a_kernel_that_is_gone_is_told(desk: Any) -> None:
+    page, book = desk.open("from ipywidgets.widgets.widget import _instances\nm = ds.Map(src)\nm"), desk.book
     sizes = []
-    for _ in range(3):
-        book.run(1)
-        book.idle()
+    for turn in range(3):
+        if turn:
+            book.run(0)
+            book.idle()
         book.until("m.wait(60)")
         sizes.append(book.ask("len(_instances)"))
     # Each run closes the map of the run before.
@@ -141,4 +132,4 @@ def test_a_map_whose_kernel_is_gone_says_so_and_a_cell_run_again_leaves_one_map(
     assert page.locator(".ds-ended").first.is_hidden()
     page.evaluate("()=>{window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart();return 1}")
     page.locator(".ds-ended >> text=The kernel of this map has ended").wait_for()
-    page.screenshot(path=str(tmp_path / "ended.png"))
+    assert page.locator(".ds-ended").first.get_attribute("role") == "alert"

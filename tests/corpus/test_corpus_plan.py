@@ -374,3 +374,29 @@ def test_windows_of_cover_are_native_where_they_snap(src: Any) -> None:
     assert (np.array(plan.samples["transform"].tolist())[:, [2, 5]] % 60 == 0).all()
     with pytest.raises(InputError, match=r"ds\.cover, corpus\.windows and .* with snap_m=60"):
         quiet_plan(ds.cover(region, 32), src, native=True)
+
+
+@pytest.mark.parametrize(("what", "other"), [("backscatter", "sigma0"), ("level", "L1C")])
+def test_one_corpus_holds_one_quantity_unless_asked(
+    src: Any, what: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = ds.open_source("demo", size_px=256)
+    twin.name = "twin"
+    plain = twin.search
+
+    def search(*args: Any, **options: Any) -> gpd.GeoDataFrame:
+        scenes = plain(*args, **options)
+        return scenes.assign(**{what: scenes[what].where(scenes[what].isna(), other)})
+
+    season = {**SEASON, "size_px": 32}
+    points = points_in(src, 3)
+    alike = plan_corpus(points, [src, twin], **season)
+    assert set(alike.samples["source"]) == {"demo", "twin"}
+    monkeypatch.setattr(twin, "search", search)
+    ours = {"backscatter": "gamma0_rtc", "level": "L2A"}[what]
+    told = "; ".join(sorted([f"{other} from 'twin'", f"{ours} from 'demo'"]))
+    with pytest.raises(InputError, match=rf"more than one {what}: {told}\..*mixed=True"):
+        plan_corpus(points, [src, twin], **season)
+    # It is meant; or bands of the other sensor alone are asked for, which are the same in both.
+    assert len(plan_corpus(points, [src, twin], **season, mixed=True).samples) == len(alike.samples)
+    plan_corpus(points, [src, twin], **season, sensors="S2" if what == "backscatter" else "S1")

@@ -115,3 +115,41 @@ def test_what_is_read_ahead_stops_too(plan: Plan) -> None:
         list(read_rows(rows, {"demo": src}, plan.settings, specs, 2))
     # The shard is one portion; without a word from outside all its files are asked for before the first sample comes.
     assert src.asked < 2 * A_SHARD
+
+
+@pytest.mark.parametrize("how", [{"threads": 1}, {}])
+def test_stop_ends_it_between_samples_and_the_next_call_goes_on(
+    plan: Plan, through: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(PACE, "seconds", A_SAMPLE_S)
+    monkeypatch.setitem(STARTED, "path", str(tmp_path / "started"))
+    threads = threading.active_count()
+    folder, event, stopped_at = tmp_path / "c.zarr", threading.Event(), []
+
+    def stop() -> bool:
+        if (tmp_path / "started").exists() and not event.is_set():
+            stopped_at.append(time.monotonic())
+            event.set()
+        return event.is_set()
+
+    report = quiet_build(plan, folder, {"dark": slowly}, stop=stop, **how)
+    assert time.monotonic() - stopped_at[0] < A_SHARD * A_SAMPLE_S / 2
+    assert (report.ok, report.failed, report.left) == (0, 0, len(plan.samples))
+    assert "stopped with 36 to go" in repr(report)
+    assert set(half_built(folder)["status"].values) == {"planned"}
+    assert threading.active_count() <= threads + 1
+    PACE["seconds"] = 0.0
+    # One that was stopped once may be stopped again, after a shard.
+    enough = threading.Event()
+    report = quiet_build(plan, folder, {"dark": slowly}, threads=1, on_progress=lambda _: enough.set(), stop=enough)
+    assert report.left in (0, 12, 24)
+    assert report.ok == len(plan.samples) - report.left
+    report = quiet_build(plan, folder, {"dark": slowly})
+    assert (report.ok, report.left) == (len(plan.samples), 0)
+    assert digest(folder) == digest(through)
+
+
+def test_what_is_no_way_to_stop_is_refused(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(ds.errors.InputError, match="stop='now'"):
+        quiet_build(plan, tmp_path / "c.zarr", stop="now")
+    assert not (tmp_path / "c.zarr").exists()

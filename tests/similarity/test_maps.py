@@ -180,3 +180,26 @@ def test_samples_without_a_place_are_compared_in_their_order() -> None:
     assert embedding_change(z, z).values.tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="different encoders"):
         embedding_change(z.assign_attrs(encoder="a", bands="VV"), z.assign_attrs(encoder="b", bands="VH"))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [2, 6, 12])
+def test_groups_of_a_large_map_are_as_tight_as_those_of_a_full_search(k: int, metric: str) -> None:
+    from sklearn.cluster import KMeans
+
+    rng = np.random.default_rng(k)
+    # Ground of nine kinds that run into each other, more of it than centres are learnt on, and a corner without data.
+    kinds, shares = rng.normal(size=(9, 32)), rng.dirichlet(np.full(9, 0.4), size=(130, 130))
+    values = (shares @ kinds + 0.25 * rng.normal(size=(130, 130, 32)) + 0.5).astype("float32")
+    values[:20, :30] = np.nan
+    found = cluster(dense(values), k, metric=metric).values
+    assert (found[:20, :30] == 0).all()
+    assert found[20:].min() == 1
+    flat, groups = values[found > 0].astype("float64"), found[found > 0]
+    assert len(flat) > 2 * 3_000
+    if metric == "cosine":
+        flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    spread = sum(((part - part.mean(axis=0)) ** 2).sum() for part in (flat[groups == code] for code in range(1, k + 1)))
+    whole = KMeans(k, n_init=10, random_state=1).fit(flat).inertia_
+    assert spread < 1.02 * whole
+    assert np.array_equal(found, cluster(dense(values), k, metric=metric).values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ class FakeService:
         self.now = 1_700_000_000.0
         self.files_need_token = False
         self.url = ""
+
+    def locate(self, path: str) -> Path:
+        """The file behind a path below /files."""
+        assert self.files is not None
+        return self.files / path
 
     def collections(self) -> list[dict[str, Any]]:
         names = dict.fromkeys(one["collection"] for one in self.items)
@@ -79,7 +85,7 @@ class FakeService:
         if cloud is not None:
             found = [one for one in found if one["properties"].get("eo:cloud_cover", 0) <= cloud]
         start, limit = int(asked.get("token", 0)), int(asked.get("limit", 10))
-        page = found[start : start + limit]
+        page = [_on_the_web(one, self) for one in found[start : start + limit]]
         links = [{"rel": "root", "href": self.url}]
         if start + limit < len(found):
             body = {**asked, "token": start + limit}
@@ -87,7 +93,7 @@ class FakeService:
         return {"type": "FeatureCollection", "features": page, "links": links}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     service: FakeService
 
     def log_message(self, *_: object) -> None:
@@ -104,8 +110,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def read_posted(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = json.loads(self.read_posted())
         if self.service.moods:
             status = self.service.moods.pop(0)
             patience = {"Retry-After": "0"} if status == 429 else {}
@@ -142,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             if service.files_need_token and parse_qs(parts.query).get("sig") != [service.token]:
                 self._bytes(b"<Error>AuthenticationFailed</Error>", 403)
                 return
-            self._file(service.files / path.removeprefix("/files/"))
+            self._file(service.locate(path.removeprefix("/files/")))
         else:
             self._json({"code": "NotFound"}, 404)
 
@@ -151,18 +160,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._bytes(b"", 404)
             return
         data, wanted = path.read_bytes(), self.headers.get("Range")
+        version = {"ETag": f'"{zlib.crc32(data):08x}"', "Accept-Ranges": "bytes"}
         if not wanted:
-            self._bytes(data, 200, {"Accept-Ranges": "bytes"})
+            self._bytes(data, 200, version)
             return
         first, last = wanted.removeprefix("bytes=").split("-")
         end = min(int(last or len(data) - 1), len(data) - 1)
         part = data[int(first) : end + 1]
-        self._bytes(part, 206 if part else 416, {"Content-Range": f"bytes {first}-{end}/{len(data)}"})
+        self._bytes(part, 206 if part else 416, {**version, "Content-Range": f"bytes {first}-{end}/{len(data)}"})
+
+
+def _on_the_web(item: dict[str, Any], service: FakeService) -> dict[str, Any]:
+    """An item whose files lie in the service's folder, as it is told to others: by their addresses."""
+    beside = f"{service.files}/"
+    assets = {
+        key: {**asset, "href": str(asset.get("href", "")).replace(beside, f"{service.url}/files/")}
+        for key, asset in item["assets"].items()
+    }
+    return {**item, "assets": assets}
 
 
 @contextmanager
 def served(service: FakeService) -> Iterator[FakeService]:
-    handler = type("Handler", (_Handler,), {"service": service})
+    handler = type("Handler", (Handler,), {"service": service})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     service.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -562,7 +562,7 @@ def test_keys_of_the_callers_settings_hold_in_the_threads_too(tmp_path: Path, mo
     """As where boto3 is installed: rasterio then puts keys among its settings, and refuses to be given them."""
     seen: list[dict[str, Any]] = []
 
-    def opened(href: str, *, overviews: bool) -> Any:
+    def opened(href: str, **_: Any) -> Any:
         seen.append(rasterio.env.getenv())
         raise ReadError("seen")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import http.client
-import io
+import dataclasses
 import json
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -172,7 +171,7 @@ def test_files_are_found_by_address_too(coast_items: Items, tmp_path: Path) -> N
 # -- catalogs that change ---------------------------------------------------------------------------------------------
 
 
-def test_a_scene_that_was_replaced_is_read_anew(service: FakeService, tmp_path: Path) -> None:
+def test_a_scene_that_was_replaced_is_read_anew(service: FakeService) -> None:
     """Between two searches the service has renewed a link and reprocessed the scene; its id stays."""
     service.items = copy.deepcopy(service.items)
     source = ds.open_source(service.url)
@@ -181,7 +180,8 @@ def test_a_scene_that_was_replaced_is_read_anew(service: FakeService, tmp_path: 
     mine = next(one for one in service.items if one["id"] == row.id)
     mine["properties"] |= {"s2:processing_baseline": "05.09", "eo:cloud_cover": 7.0}
     other = np.where(made_dn("B04", 0) > 0, made_dn("B04", 0) + 3000, 0).astype("uint16")
-    path = write_band(tmp_path / "B04.tif", other, left=499_980, top=5_450_040, resolution_m=10, nodata=0)
+    assert service.files is not None
+    path = write_band(service.files / "B04_anew.tif", other, left=499_980, top=5_450_040, resolution_m=10, nodata=0)
     mine["assets"]["B04"]["href"] = str(path)
     again = source.search(MADE_AOI, sensors="S2").iloc[0]
     assert (again.baseline, again.cloud_cover) == ("05.09", 7.0)
@@ -200,17 +200,6 @@ def test_a_service_that_was_down_has_lost_nothing(service: FakeService) -> None:
     assert int(source.read(row, made_grid(), bands=["B04"])["B04"].max()) > 0
 
 
-def test_an_answer_that_breaks_off_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Torn(io.BytesIO):
-        def read(self, *_: Any) -> bytes:
-            raise http.client.IncompleteRead(b"{", 100)
-
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Torn())
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.raises(SourceError, match=r"a\.org/catalog\.json does not answer"):
-        ds.open_source("https://a.org/catalog.json?key=secret")
-
-
 def test_what_is_kept_of_an_item_is_small_and_enough(service: FakeService, coast_items: Items) -> None:
     service.items = copy.deepcopy(coast_items)
     for one in service.items:
@@ -222,6 +211,7 @@ def test_what_is_kept_of_an_item_is_small_and_enough(service: FakeService, coast
     assert all(len(json.dumps(one)) < 20_000 for one in held)
     whole = ds.open_source(collection(coast_items))
     for row in scenes.itertuples():
-        assert source.assets_of(source.items_of(row.sensor, [row.id])[row.id]) == whole.assets_of(
-            next(one for one in coast_items if one["id"] == row.id)
-        )
+        told = source.assets_of(source.items_of(row.sensor, [row.id])[row.id])
+        known = whole.assets_of(next(one for one in coast_items if one["id"] == row.id))
+        there = {name: f"{service.url}/files/{Path(ref.href).name}" for name, ref in known.items()}
+        assert told == {name: dataclasses.replace(ref, href=there[name]) for name, ref in known.items()}

@@ -11,55 +11,26 @@ import pytest
 import xarray as xr
 from factories import make_patch
 from ipywidgets.widgets.widget import _instances
-from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from widget_kit import Bench, cells_of
 
 import deepsentinel as ds
-from deepsentinel.grids import grid_coords, grid_of
-from deepsentinel.widgets.canvas import Canvas
 from deepsentinel.widgets.embeddings import CLICK, COLOURS, GROUPS, LIKE, MATCHES, NOTHING, UNLIKE, EmbeddingPanel
-from deepsentinel.widgets.jobs import Jobs
-from deepsentinel.widgets.state import State
-
-PX = 4
 
 
 def vectors_of(patch: xr.Dataset, seed: int = 0) -> xr.DataArray:
     """Vectors that know the left from the right, and little else."""
-    grid = grid_of(patch)
-    shape = (grid.shape.y // PX, grid.shape.x // PX)
-    values = np.random.default_rng(seed).normal(size=(*shape, 12)) * 0.2
-    values[:, shape[1] // 2 :, 0] += 3
-    values[:, : shape[1] // 2, 1] += 3
-    place = grid_coords(GeoBox(shape, grid.affine @ grid.affine.scale(PX), str(grid.crs)))
-    return xr.DataArray(values.astype("float32"), place, ("y", "x", "feature"), attrs={"encoder": "sides"})
+
+    def values(shape: tuple[int, int]) -> np.ndarray:
+        made = np.random.default_rng(seed).normal(size=(*shape, 12)) * 0.2
+        made[:, shape[1] // 2 :, 0] += 3
+        made[:, : shape[1] // 2, 1] += 3
+        return made
+
+    return cells_of(patch, values, "sides")
 
 
-class Bench:
-    """A panel with its state and its map, and a hand on the mouse."""
-
-    def __init__(self) -> None:
-        self.state, self.jobs, self.canvas = State(), Jobs(), Canvas()
-        self.panel = EmbeddingPanel(self.state, self.canvas, self.jobs)
-
-    def click(self, row: int, col: int) -> None:
-        """Click a cell of the map of vectors, by its number."""
-        z = self.state["z"]
-        to = Transformer.from_crs(str(grid_of(z).crs), 4326, always_xy=True)
-        self.click_at(*to.transform(float(z.x[0]) + 40 * col, float(z.y[0]) - 40 * row))
-
-    def click_at(self, lon: float, lat: float) -> None:
-        told = {"event": "interaction", "type": "click", "coordinates": [lat, lon]}
-        self.canvas.map._handle_custom_msg(told, [])
-
-    def settle(self) -> None:
-        assert self.jobs.wait(60)
-        assert self.panel.line.kind != "error", self.panel.line.text
-
-    def close(self) -> None:
-        self.jobs.close()
-        self.panel.close()
-        self.canvas.close()
+def bench_of() -> Bench:
+    return Bench(EmbeddingPanel)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +40,7 @@ def patch() -> xr.Dataset:
 
 @pytest.fixture
 def bench(patch: xr.Dataset) -> Iterator[Bench]:
-    made = Bench()
+    made = bench_of()
     made.state.put("patch", patch, "mine")
     made.state.put("z", vectors_of(patch), "theirs")
     made.settle()
@@ -87,7 +58,7 @@ def test_only_encoders_that_are_here_are_offered(bench: Bench) -> None:
 
 
 def test_sensors_are_those_of_the_pair() -> None:
-    bench = Bench()
+    bench = bench_of()
     assert bench.panel.make.disabled
     bench.state.put("patch", make_patch((48, 48), sensors=("S1",)), "mine")
     assert list(bench.panel.sensors.options) == ["Sentinel-1"]
@@ -96,7 +67,7 @@ def test_sensors_are_those_of_the_pair() -> None:
 
 
 def test_the_button_runs_the_line_that_is_shown(patch: xr.Dataset) -> None:
-    bench = Bench()
+    bench = bench_of()
     bench.state.put("patch", patch, "mine")
     bench.panel.encoder.value = "image-statistics"
     bench.panel.sensors.value = "Sentinel-2"
@@ -231,7 +202,7 @@ def test_another_patch_takes_all_of_it_away(bench: Bench) -> None:
 
 def test_closing_leaves_nothing(patch: xr.Dataset) -> None:
     before, threads = len(_instances), threading.active_count()
-    bench = Bench()
+    bench = bench_of()
     bench.state.put("patch", patch, "mine")
     bench.state.put("z", vectors_of(patch), "theirs")
     bench.settle()

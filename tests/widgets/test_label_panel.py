@@ -15,54 +15,36 @@ import rasterio
 import xarray as xr
 from factories import make_patch
 from ipywidgets.widgets.widget import _instances
-from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from widget_kit import Bench, as_file, cells_of, draw_on, upload
 
 import deepsentinel as ds
 from deepsentinel.errors import InputError
-from deepsentinel.grids import grid_coords, grid_of
 from deepsentinel.widgets.book import Book
 from deepsentinel.widgets.canvas import Canvas
-from deepsentinel.widgets.jobs import Jobs
 from deepsentinel.widgets.labelling import BOTH, CLASSES, DOUBT, MORE, NO_VECTORS, NOTHING, START, LabelPanel
-from deepsentinel.widgets.state import State
 
-PX = 4
 WEST, MIDDLE, EAST = 4, 12, 20
 
 
 def vectors_of(patch: xr.Dataset) -> xr.DataArray:
     """Three kinds of ground side by side."""
-    grid = grid_of(patch)
-    shape = (grid.shape.y // PX, grid.shape.x // PX)
-    rng = np.random.default_rng(0)
-    values = 0.3 * rng.normal(size=(*shape, 8)) + rng.normal(size=(3, 8))[np.arange(shape[1]) * 3 // shape[1]]
-    place = grid_coords(GeoBox(shape, grid.affine @ grid.affine.scale(PX), str(grid.crs)))
-    return xr.DataArray(values.astype("float32"), place, ("y", "x", "feature"), attrs={"encoder": "thirds"})
+
+    def values(shape: tuple[int, int]) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        return 0.3 * rng.normal(size=(*shape, 8)) + rng.normal(size=(3, 8))[np.arange(shape[1]) * 3 // shape[1]]
+
+    return cells_of(patch, values, "thirds")
 
 
-class Bench:
-    """A panel with its state and its map, and hands on the mouse and on the list of classes."""
+class Labeller(Bench):
+    """A panel of labels, and a hand on the list of classes."""
 
     def __init__(self) -> None:
-        self.state, self.jobs, self.canvas = State(), Jobs(), Canvas()
-        self.panel = LabelPanel(self.state, self.canvas, self.jobs)
-
-    def place(self, row: float, col: float) -> tuple[float, float]:
-        z = self.state["z"]
-        to = Transformer.from_crs(str(grid_of(z).crs), 4326, always_xy=True)
-        lon, lat = to.transform(float(z.x[0]) + 40 * col, float(z.y[0]) - 40 * row)
-        return float(lon), float(lat)
-
-    def click(self, row: float, col: float) -> None:
-        lon, lat = self.place(row, col)
-        told = {"event": "interaction", "type": "click", "coordinates": [lat, lon]}
-        self.canvas.map._handle_custom_msg(told, [])
+        super().__init__(LabelPanel)
 
     def draw(self, rows: tuple[float, float], cols: tuple[float, float]) -> None:
         ring = [self.place(rows[i], cols[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0), (0, 0))]
-        feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
-        self.canvas.drawing.control._handle_custom_msg({"event": "draw:created", "geo_json": feature}, [])
+        draw_on(self.canvas, ring)
 
     def wish(self, kind: str, name: str, **more: str) -> None:
         self.panel.classes._handle_custom_msg({"kind": kind, "name": name, **more}, [])
@@ -73,15 +55,6 @@ class Bench:
         self.wish("take", name)
         self.click(row, col)
 
-    def settle(self) -> None:
-        assert self.jobs.wait(60)
-        assert self.panel.line.kind != "error", self.panel.line.text
-
-    def close(self) -> None:
-        self.jobs.close()
-        self.panel.close()
-        self.canvas.close()
-
 
 @pytest.fixture(scope="module")
 def patch() -> xr.Dataset:
@@ -89,8 +62,8 @@ def patch() -> xr.Dataset:
 
 
 @pytest.fixture
-def bench(patch: xr.Dataset) -> Iterator[Bench]:
-    made = Bench()
+def bench(patch: xr.Dataset) -> Iterator[Labeller]:
+    made = Labeller()
     made.state.put("patch", patch, "mine")
     made.state.put("z", vectors_of(patch), "theirs")
     made.settle()
@@ -99,7 +72,7 @@ def bench(patch: xr.Dataset) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def labelled(bench: Bench) -> Bench:
+def labelled(bench: Labeller) -> Labeller:
     for name, col in (("wood", WEST), ("crop / rye", MIDDLE), ("crop / oats", EAST)):
         for row in (3, 12, 20):
             bench.label(name, row, col)
@@ -107,7 +80,7 @@ def labelled(bench: Bench) -> Bench:
     return bench
 
 
-def test_two_classes_make_a_map(bench: Bench) -> None:
+def test_two_classes_make_a_map(bench: Labeller) -> None:
     assert bench.panel.facts.value == START
     bench.label("wood", 3, WEST)
     assert bench.panel.facts.value == MORE
@@ -126,7 +99,7 @@ def test_two_classes_make_a_map(bench: Bench) -> None:
     assert [each["text"] for each in bench.panel.classes.classes] == ["1 label", "1 label"]
 
 
-def test_every_label_moves_the_map_at_once(labelled: Bench) -> None:
+def test_every_label_moves_the_map_at_once(labelled: Labeller) -> None:
     waits = []
     for row in (5, 15, 8):
         before = labelled.state["prediction"]
@@ -140,7 +113,7 @@ def test_every_label_moves_the_map_at_once(labelled: Bench) -> None:
     assert min(waits) < 2.0  # 0.1 s where nobody shares the machine
 
 
-def test_the_map_does_not_flicker(labelled: Bench) -> None:
+def test_the_map_does_not_flicker(labelled: Labeller) -> None:
     layer, gone = labelled.canvas.pictures["prediction"], []
     labelled.canvas.map.observe(lambda change: gone.append(layer not in change["new"]), "layers")
     labelled.label("wood", 8, WEST)
@@ -149,7 +122,7 @@ def test_the_map_does_not_flicker(labelled: Bench) -> None:
     assert not any(gone)
 
 
-def test_a_drawn_shape_is_a_label_and_not_the_area(bench: Bench) -> None:
+def test_a_drawn_shape_is_a_label_and_not_the_area(bench: Labeller) -> None:
     areas: list[Any] = []
     bench.canvas.drawing.drawn.append(areas.append)
     bench.wish("add", "wood")
@@ -167,13 +140,13 @@ def test_a_drawn_shape_is_a_label_and_not_the_area(bench: Bench) -> None:
     assert len(bench.state["examples"]) == 1
 
 
-def test_a_label_needs_a_class(bench: Bench) -> None:
+def test_a_label_needs_a_class(bench: Labeller) -> None:
     bench.click(3, 3)
     assert "Add a class first" in bench.panel.line.text
     assert "examples" not in bench.state
 
 
-def test_classes_are_renamed_coloured_and_removed(labelled: Bench) -> None:
+def test_classes_are_renamed_coloured_and_removed(labelled: Labeller) -> None:
     labelled.wish("rename", "wood", to="forest/oak")
     labelled.wish("color", "forest / oak", color="#AA00bb")
     labelled.settle()
@@ -191,7 +164,7 @@ def test_classes_are_renamed_coloured_and_removed(labelled: Bench) -> None:
     assert "no class 'nobody'" in labelled.panel.line.text
 
 
-def test_everything_can_be_taken_back(labelled: Bench) -> None:
+def test_everything_can_be_taken_back(labelled: Labeller) -> None:
     book, before = labelled.panel.book, labelled.state["examples"]
     labelled.wish("remove", "wood")
     labelled.panel.undo.click()
@@ -206,7 +179,7 @@ def test_everything_can_be_taken_back(labelled: Bench) -> None:
     assert labelled.panel._result.layout.display == "none"
 
 
-def test_one_label_is_removed_or_shown(labelled: Bench) -> None:
+def test_one_label_is_removed_or_shown(labelled: Labeller) -> None:
     labelled.panel.table.index = 1
     labelled.panel.go.click()
     lon, lat = labelled.panel.book.labels[1][0]
@@ -219,7 +192,7 @@ def test_one_label_is_removed_or_shown(labelled: Bench) -> None:
     assert (lon, lat) not in [place for place, _ in labelled.panel.book.labels]
 
 
-def test_layers_of_the_map(labelled: Bench) -> None:
+def test_layers_of_the_map(labelled: Labeller) -> None:
     for view, layers in (
         (DOUBT, {"doubt"}),
         (BOTH, {"doubt", "prediction"}),
@@ -236,7 +209,7 @@ def test_layers_of_the_map(labelled: Bench) -> None:
     assert labelled.canvas.pictures["doubt"].opacity == pytest.approx(0.25)
 
 
-def test_other_tabs_see_nothing_of_it(labelled: Bench) -> None:
+def test_other_tabs_see_nothing_of_it(labelled: Labeller) -> None:
     labelled.panel.front = False
     assert (labelled.canvas.pictures, labelled.canvas.shapes) == ({}, {})
     labelled.panel.changed()
@@ -247,7 +220,7 @@ def test_other_tabs_see_nothing_of_it(labelled: Bench) -> None:
     assert set(labelled.canvas.shapes) == {"labels"}
 
 
-def test_groups_of_classes(labelled: Bench) -> None:
+def test_groups_of_classes(labelled: Labeller) -> None:
     assert [text for text, _ in labelled.panel.level.options] == ["all", "level 1"]
     labelled.panel.level.value = 1
     labelled.settle()
@@ -255,7 +228,7 @@ def test_groups_of_classes(labelled: Bench) -> None:
     assert labelled.state.code("prediction").endswith("ds.classify(z, examples, level=1)")
 
 
-def test_where_next_goes_there_and_on(labelled: Bench) -> None:
+def test_where_next_goes_there_and_on(labelled: Labeller) -> None:
     labelled.wish("remove", "crop / oats")
     labelled.settle()
     seen = []
@@ -279,7 +252,7 @@ def test_where_next_goes_there_and_on(labelled: Bench) -> None:
     assert labelled.panel.said.value == ""
 
 
-def test_the_score_is_said_with_what_it_is_worth(labelled: Bench) -> None:
+def test_the_score_is_said_with_what_it_is_worth(labelled: Labeller) -> None:
     labelled.panel.check.click()
     labelled.settle()
     said = labelled.panel.said.value
@@ -290,7 +263,7 @@ def test_the_score_is_said_with_what_it_is_worth(labelled: Bench) -> None:
 
 
 @pytest.mark.parametrize("ending", ["gpkg", "geojson"])
-def test_labels_go_to_a_file_and_come_back(labelled: Bench, patch: xr.Dataset, tmp_path: Path, ending: str) -> None:
+def test_labels_go_to_a_file_and_come_back(labelled: Labeller, patch: xr.Dataset, tmp_path: Path, ending: str) -> None:
     labelled.draw((2, 6), (1, 4))
     labelled.settle()
     labelled.panel.files.file.value = str(tmp_path / f"mine.{ending}")
@@ -298,7 +271,7 @@ def test_labels_go_to_a_file_and_come_back(labelled: Bench, patch: xr.Dataset, t
     labelled.settle()
     assert "Labels written to" in labelled.panel.line.text
     assert f'download="mine.{ending}"' in labelled.panel.files.link.value
-    other = Bench()
+    other = Labeller()
     other.state.put("patch", patch, "mine")
     other.state.put("z", labelled.state["z"], "theirs")
     other.panel.files.file.value = str(tmp_path / f"mine.{ending}")
@@ -323,7 +296,54 @@ def test_labels_go_to_a_file_and_come_back(labelled: Bench, patch: xr.Dataset, t
     other.close()
 
 
-def test_labels_of_a_file_go_with_the_area_they_were_read_for(labelled: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mine.gpkg", "mine.zip", "mine.geojson"])
+def test_labels_come_from_the_readers_own_machine(
+    labelled: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made").mkdir()
+    table = labelled.state["examples"][["ground_truth", "geometry"]].to_crs(32631)
+    table["geometry"] = table.buffer(60)
+    data = as_file(table, name, tmp_path / "made")
+    upload(labelled.panel.files.upload, name, data)
+    labelled.settle()
+    assert (tmp_path / "uploads" / name).read_bytes() == data
+    assert len(labelled.state["examples"]) == 18
+    assert f"added from uploads/{name}" in labelled.panel.line.text
+    made: dict[str, Any] = {"mine": labelled.state["patch"], "theirs": labelled.state["z"]}
+    assert f"imported = ds.read_labels('uploads/{name}')" in labelled.state.code("examples")
+    exec(labelled.state.code("prediction"), made)
+    assert made["prediction"].identical(labelled.state["prediction"])
+    # The name of the file that is written next is not that of the one that was read; the cell would read it first.
+    assert labelled.panel.files.file.value == "labels.gpkg"
+    labelled.panel.files.file.value = f"./uploads/{name}"
+    labelled.panel.files.save.click()
+    assert "give another name" in labelled.panel.line.text
+    assert (tmp_path / "uploads" / name).read_bytes() == data
+
+
+def test_an_upload_that_cannot_be_read_is_told_and_changes_nothing(
+    labelled: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = labelled.state["examples"]
+    for name, data, words in (
+        ("mine.gpkg", b"not a package", "mine.gpkg"),
+        ("../../mine.geojson", b"{", "mine.geojson"),
+        ("empty.zip", b"", "empty.zip is empty"),
+    ):
+        upload(labelled.panel.files.upload, name, data)
+        assert labelled.jobs.wait(30)
+        assert labelled.panel.line.kind == "error"
+        assert words in labelled.panel.line.text
+    # Whatever a page calls a file, it stays in its folder.
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["mine.geojson", "mine.gpkg"]
+    assert labelled.state["examples"] is before
+    upload(labelled.panel.files.upload, "cut.gpkg", bytes(3000), lost=True)
+    assert "the connection was cut" in labelled.panel.line.text
+
+
+def test_labels_of_a_file_go_with_the_area_they_were_read_for(labelled: Labeller, tmp_path: Path) -> None:
     file = ds.save_labels(labelled.state["examples"], tmp_path / "mine.gpkg")
     west, south = labelled.place(24, -1)
     labelled.state.put("aoi", (west, south, west + 0.02, south + 0.02))
@@ -337,17 +357,18 @@ def test_labels_of_a_file_go_with_the_area_they_were_read_for(labelled: Bench, t
     assert len(labelled.state["examples"]) == 9
 
 
-def test_the_map_is_saved_for_others(labelled: Bench, tmp_path: Path) -> None:
+def test_the_map_is_saved_for_others(labelled: Labeller, tmp_path: Path) -> None:
     labelled.panel.files.folder.value = str(tmp_path / "map")
     labelled.panel.files.keep.click()
     labelled.settle()
     names = {path.name for path in labelled.state["map_files"]}
     assert names == {"class_map.tif", "uncertainty.tif", "class_map.gpkg"}
+    assert labelled.panel.files.link.value.count("download=") == 3
     with rasterio.open(tmp_path / "map" / "class_map.tif") as file:
         assert (file.read(1) == labelled.state["prediction"]["class_map"].values).all()
 
 
-def test_what_goes_wrong_is_said(labelled: Bench, tmp_path: Path) -> None:
+def test_what_goes_wrong_is_said(labelled: Labeller, tmp_path: Path) -> None:
     for path, words in (("", "Give the name"), (str(tmp_path / "none.gpkg"), "none.gpkg")):
         labelled.panel.files.file.value = path
         labelled.panel.files.load.click()
@@ -360,7 +381,7 @@ def test_what_goes_wrong_is_said(labelled: Bench, tmp_path: Path) -> None:
 
 
 def test_without_vectors_it_says_so_and_labels_wait(patch: xr.Dataset) -> None:
-    bench = Bench()
+    bench = Labeller()
     assert bench.panel.facts.value == NO_VECTORS
     assert bench.panel.embed.disabled
     bench.panel.next.click()
@@ -384,7 +405,7 @@ def test_without_vectors_it_says_so_and_labels_wait(patch: xr.Dataset) -> None:
     bench.close()
 
 
-def test_labels_elsewhere_take_the_map_away(labelled: Bench) -> None:
+def test_labels_elsewhere_take_the_map_away(labelled: Labeller) -> None:
     """A map of labels that are no longer there does not stay."""
     for _ in range(2):
         labelled.panel.book.remove("crop / rye" if "crop / rye" in labelled.panel.book.colors else "crop / oats")
@@ -393,7 +414,7 @@ def test_labels_elsewhere_take_the_map_away(labelled: Bench) -> None:
     assert "prediction" not in labelled.canvas.pictures
 
 
-def test_the_cell_makes_the_same(labelled: Bench, patch: xr.Dataset) -> None:
+def test_the_cell_makes_the_same(labelled: Labeller, patch: xr.Dataset) -> None:
     labelled.draw((2, 6), (1, 4))
     labelled.settle()
     labelled.panel.next.click()
@@ -430,7 +451,7 @@ def test_a_book_keeps_what_was_not_asked_to_change() -> None:
 
 def test_closing_leaves_nothing(patch: xr.Dataset) -> None:
     before, threads = len(_instances), threading.active_count()
-    bench = Bench()
+    bench = Labeller()
     bench.state.put("patch", patch, "mine")
     bench.state.put("z", vectors_of(patch), "theirs")
     bench.label("wood", 3, WEST)

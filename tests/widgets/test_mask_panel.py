@@ -15,24 +15,21 @@ import xarray as xr
 from factories import make_patch
 from ipywidgets.widgets.widget import _instances
 from pyproj import Transformer
+from widget_kit import Bench
 
 import deepsentinel as ds
 from deepsentinel.figures.masks import legend_of
-from deepsentinel.widgets.canvas import Canvas
-from deepsentinel.widgets.jobs import Jobs
 from deepsentinel.widgets.masks import BOTH, COARSE, FILE, FINE, MaskPanel
-from deepsentinel.widgets.state import State
 
 LEFT, TOP = 575_000, 5_460_000
 TO = Transformer.from_crs(32631, 4326, always_xy=True)
 
 
-class Bench:
-    """A panel with its state and its map, and a hand on the mouse."""
+class Masks(Bench):
+    """A panel of masks, and where the pointer is."""
 
     def __init__(self) -> None:
-        self.state, self.jobs, self.canvas = State(), Jobs(), Canvas()
-        self.panel = MaskPanel(self.state, self.canvas, self.jobs)
+        super().__init__(MaskPanel)
 
     def point(self, east_m: float, south_m: float) -> str:
         lon, lat = TO.transform(LEFT + east_m, TOP - south_m)
@@ -43,15 +40,6 @@ class Bench:
     def burn(self) -> None:
         self.panel.burn.click()
         self.settle()
-
-    def settle(self) -> None:
-        assert self.jobs.wait(60)
-        assert self.panel.line.kind != "error", self.panel.line.text
-
-    def close(self) -> None:
-        self.panel.close()
-        self.jobs.close()
-        self.canvas.close()
 
 
 class Owner:
@@ -95,15 +83,15 @@ def patch() -> xr.Dataset:
 
 
 @pytest.fixture
-def bench(files: Path, patch: xr.Dataset) -> Iterator[Bench]:
-    made = Bench()
+def bench(files: Path, patch: xr.Dataset) -> Iterator[Masks]:
+    made = Masks()
     made.state.put("src", Owner(files), "theirs")
     made.state.put("patch", patch, "mine")
     yield made
     made.close()
 
 
-def test_labels_are_burnt_and_laid(bench: Bench, patch: xr.Dataset) -> None:
+def test_labels_are_burnt_and_laid(bench: Masks, patch: xr.Dataset) -> None:
     assert bench.panel.which.options == ("fields", "cover", FILE)
     assert bench.panel._shown.layout.display == "none"
     bench.burn()
@@ -117,7 +105,7 @@ def test_labels_are_burnt_and_laid(bench: Bench, patch: xr.Dataset) -> None:
     assert bench.canvas.pictures["masks"].opacity == pytest.approx(0.7)
 
 
-def test_the_legend_has_every_class_its_colour_and_its_share(bench: Bench) -> None:
+def test_the_legend_has_every_class_its_colour_and_its_share(bench: Masks) -> None:
     bench.burn()
     rows = {row["name"]: row for row in bench.panel.legend.rows}
     codes = bench.state["masks"]["class_map"].to_numpy()
@@ -130,7 +118,7 @@ def test_the_legend_has_every_class_its_colour_and_its_share(bench: Bench) -> No
     assert "share of the pixels" in bench.panel.legend.title
 
 
-def test_classes_are_hidden_one_by_one(bench: Bench) -> None:
+def test_classes_are_hidden_one_by_one(bench: Masks) -> None:
     bench.burn()
     whole = bench.state["view_masks"].image
     codes = [row["code"] for row in bench.panel.legend.rows]
@@ -144,7 +132,7 @@ def test_classes_are_hidden_one_by_one(bench: Bench) -> None:
     assert np.array_equal(bench.state["view_masks"].image, whole)
 
 
-def test_layers_and_opacity(bench: Bench) -> None:
+def test_layers_and_opacity(bench: Masks) -> None:
     bench.burn()
     assert [name for _, name in bench.panel.layer.options] == ["class_map", "coverage", "conflict", "parcel_id"]
     for name in ("conflict", "coverage", "parcel_id", "class_map"):
@@ -158,7 +146,7 @@ def test_layers_and_opacity(bench: Bench) -> None:
     assert bench.canvas.pictures["masks"].opacity == pytest.approx(0.3)
 
 
-def test_finer_pixels_alone_and_beside_the_others(bench: Bench) -> None:
+def test_finer_pixels_alone_and_beside_the_others(bench: Masks) -> None:
     bench.burn()
     assert [text for text, _ in bench.panel.detail.options][:2] == ["10 m", "2.5 m"]
     bench.panel.detail.value = FINE
@@ -172,7 +160,7 @@ def test_finer_pixels_alone_and_beside_the_others(bench: Bench) -> None:
     assert not bench.canvas.swiped("masks", "masks_fine")
 
 
-def test_the_pointer_is_told_class_coverage_parcel_and_conflict(bench: Bench) -> None:
+def test_the_pointer_is_told_class_coverage_parcel_and_conflict(bench: Masks) -> None:
     bench.burn()
     inside = bench.point(105, 105)
     assert inside.startswith("wood · ")
@@ -187,7 +175,7 @@ def test_the_pointer_is_told_class_coverage_parcel_and_conflict(bench: Bench) ->
     assert bench.point(105, 105) == "outside of the masks"
 
 
-def test_moves_within_a_pixel_send_nothing(bench: Bench) -> None:
+def test_moves_within_a_pixel_send_nothing(bench: Masks) -> None:
     bench.burn()
     bench.point(105, 105)
     heard: list[Any] = []
@@ -197,7 +185,7 @@ def test_moves_within_a_pixel_send_nothing(bench: Bench) -> None:
     assert heard == []
 
 
-def test_outlines_are_those_on_the_patch(bench: Bench) -> None:
+def test_outlines_are_those_on_the_patch(bench: Masks) -> None:
     bench.burn()
     bench.panel.edges.value = True
     drawn = bench.canvas.shapes["edges"].data["features"]
@@ -211,7 +199,7 @@ def test_outlines_are_those_on_the_patch(bench: Bench) -> None:
     assert "edges" not in bench.canvas.shapes
 
 
-def test_a_raster_of_classes(bench: Bench, patch: xr.Dataset) -> None:
+def test_a_raster_of_classes(bench: Masks, patch: xr.Dataset) -> None:
     bench.panel.which.value = FILE
     file = Path(bench.state["src"].labels["cover"])
     named = file.with_name("ESA_WorldCover_10m_2021.tif")
@@ -227,7 +215,7 @@ def test_a_raster_of_classes(bench: Bench, patch: xr.Dataset) -> None:
     assert set(bench.canvas.pictures) == {"masks"}
 
 
-def test_what_goes_wrong_is_said(bench: Bench, files: Path) -> None:
+def test_what_goes_wrong_is_said(bench: Masks, files: Path) -> None:
     bench.panel.which.value = FILE
     for path, words in (("", "Give the path"), (str(files / "none.gpkg"), "none.gpkg")):
         bench.panel.path.value = path
@@ -240,7 +228,7 @@ def test_what_goes_wrong_is_said(bench: Bench, files: Path) -> None:
     assert "Draw an area" in bench.panel.line.text
 
 
-def test_masks_without_a_patch_take_the_area(bench: Bench) -> None:
+def test_masks_without_a_patch_take_the_area(bench: Masks) -> None:
     bench.state.drop("patch")
     west, south = TO.transform(LEFT + 100, TOP - 200)
     bench.state.put("aoi", (west, south, west + 0.002, south + 0.001))
@@ -251,7 +239,7 @@ def test_masks_without_a_patch_take_the_area(bench: Bench) -> None:
     ]  # fmt: skip
 
 
-def test_another_patch_takes_the_masks_away(bench: Bench) -> None:
+def test_another_patch_takes_the_masks_away(bench: Masks) -> None:
     bench.burn()
     bench.panel.detail.value = BOTH
     bench.settle()
@@ -262,7 +250,7 @@ def test_another_patch_takes_the_masks_away(bench: Bench) -> None:
     assert set(bench.canvas.pictures) == {"masks"}
 
 
-def test_the_cell_makes_the_same(bench: Bench, files: Path, patch: xr.Dataset) -> None:
+def test_the_cell_makes_the_same(bench: Masks, files: Path, patch: xr.Dataset) -> None:
     bench.burn()
     bench.panel.detail.value = FINE
     bench.settle()
@@ -276,7 +264,7 @@ def test_the_cell_makes_the_same(bench: Bench, files: Path, patch: xr.Dataset) -
 
 def test_closing_leaves_nothing(files: Path, patch: xr.Dataset) -> None:
     before, threads = len(_instances), threading.active_count()
-    bench = Bench()
+    bench = Masks()
     bench.state.put("src", Owner(files), "theirs")
     bench.state.put("patch", patch, "mine")
     bench.burn()

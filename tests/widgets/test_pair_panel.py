@@ -13,39 +13,28 @@ import xarray as xr
 from factories import make_patch
 from ipywidgets.widgets.widget import _instances
 from pyproj import Transformer
+from widget_kit import Bench
 
 import deepsentinel as ds
 from deepsentinel.figures.overlays import Overlay
 from deepsentinel.grids import grid_of
-from deepsentinel.widgets.canvas import Canvas
-from deepsentinel.widgets.jobs import Jobs
 from deepsentinel.widgets.pair_words import pixel_words, told
 from deepsentinel.widgets.pairs import NONE_READ, ONLY_S1, ONLY_S2, SWIPE, PairPanel
-from deepsentinel.widgets.state import State
 
 
-class Bench:
-    """A panel with its state and its map, and a hand on the mouse."""
+class Pair(Bench):
+    """A panel of pairs."""
 
     def __init__(self) -> None:
-        self.state, self.jobs, self.canvas = State(), Jobs(), Canvas()
-        self.panel = PairPanel(self.state, self.canvas, self.jobs)
-
-    def click(self, lon: float, lat: float) -> None:
-        self.canvas.map._handle_custom_msg({"event": "interaction", "type": "click", "coordinates": [lat, lon]}, [])
+        super().__init__(PairPanel)
 
     def shown(self, key: str) -> Overlay:
         return self.state[f"view_{key}"]
 
-    def close(self) -> None:
-        self.panel.close()
-        self.jobs.close()
-        self.canvas.close()
-
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
+def bench() -> Iterator[Pair]:
+    made = Pair()
     yield made
     made.close()
 
@@ -63,7 +52,7 @@ def place_of(patch: xr.Dataset, row: int, col: int) -> tuple[float, float]:
     return float(lon), float(lat)
 
 
-def test_both_sensors_are_laid_and_parted_by_a_handle(bench: Bench, patch: xr.Dataset) -> None:
+def test_both_sensors_are_laid_and_parted_by_a_handle(bench: Pair, patch: xr.Dataset) -> None:
     assert bench.panel.facts.value == NONE_READ
     assert bench.panel._shown.layout.display == "none"
     bench.state.put("patch", patch, "mine")
@@ -76,7 +65,7 @@ def test_both_sensors_are_laid_and_parted_by_a_handle(bench: Bench, patch: xr.Da
     assert bench.canvas.pictures["s2"].url == bench.shown("s2").url
 
 
-def test_one_sensor_alone(bench: Bench, patch: xr.Dataset) -> None:
+def test_one_sensor_alone(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     for view, seen in ((ONLY_S1, {"s1": 1, "s2": 0}), (ONLY_S2, {"s1": 0, "s2": 1}), (SWIPE, {"s1": 1, "s2": 1})):
         bench.panel.views.value = view
@@ -84,7 +73,7 @@ def test_one_sensor_alone(bench: Bench, patch: xr.Dataset) -> None:
         assert bench.canvas.swiped("s2", "s1") == (view == SWIPE)
 
 
-def test_a_pair_that_is_read_beside_the_kernel_is_painted(bench: Bench, patch: xr.Dataset) -> None:
+def test_a_pair_that_is_read_beside_the_kernel_is_painted(bench: Pair, patch: xr.Dataset) -> None:
     """Its pictures are drawn on threads that ask the state, while the one that read it tells of it."""
 
     class Reader:
@@ -98,7 +87,7 @@ def test_a_pair_that_is_read_beside_the_kernel_is_painted(bench: Bench, patch: x
     assert bench.panel.line.kind == "news"
 
 
-def test_the_handle_comes_back_with_the_tab(bench: Bench, patch: xr.Dataset) -> None:
+def test_the_handle_comes_back_with_the_tab(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     bench.panel.front = False
     bench.canvas.unswipe()
@@ -108,7 +97,7 @@ def test_the_handle_comes_back_with_the_tab(bench: Bench, patch: xr.Dataset) -> 
     assert bench.canvas.pictures["s1"].opacity == 1
 
 
-def test_composites_and_bands_are_chosen(bench: Bench, patch: xr.Dataset) -> None:
+def test_composites_and_bands_are_chosen(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     names = [name for _, name in bench.panel.choices["s2"].options]
     assert names[:3] == ["natural", "false", "swir"]
@@ -127,7 +116,7 @@ def test_composites_and_bands_are_chosen(bench: Bench, patch: xr.Dataset) -> Non
     assert bench.panel.automatic["s2"].disabled
 
 
-def test_a_stretch_is_that_of_the_line_and_goes_back(bench: Bench, patch: xr.Dataset) -> None:
+def test_a_stretch_is_that_of_the_line_and_goes_back(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     suits = bench.shown("s2").image
     stretch = bench.panel.stretches["s2"]
@@ -142,7 +131,7 @@ def test_a_stretch_is_that_of_the_line_and_goes_back(bench: Bench, patch: xr.Dat
     assert "limits" not in bench.state.code("view_s2")
 
 
-def test_what_was_chosen_stays_for_the_next_pair(bench: Bench, patch: xr.Dataset) -> None:
+def test_what_was_chosen_stays_for_the_next_pair(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     bench.panel.choices["s2"].value = "swir"
     bench.state.put("patch", make_patch((64, 64), seed=3), "another")
@@ -151,7 +140,7 @@ def test_what_was_chosen_stays_for_the_next_pair(bench: Bench, patch: xr.Dataset
 
 
 @pytest.mark.parametrize(("sensors", "view"), [(("S1",), ONLY_S1), (("S2",), ONLY_S2)])
-def test_a_patch_of_one_sensor(bench: Bench, sensors: tuple[str, ...], view: str) -> None:
+def test_a_patch_of_one_sensor(bench: Pair, sensors: tuple[str, ...], view: str) -> None:
     bench.state.put("patch", make_patch((48, 48), sensors=sensors), "mine")
     assert bench.panel.views.options == (view,)
     (layer,) = bench.canvas.pictures.values()
@@ -159,7 +148,7 @@ def test_a_patch_of_one_sensor(bench: Bench, sensors: tuple[str, ...], view: str
     assert bench.panel.line.kind != "error", bench.panel.line.text
 
 
-def test_clouds_are_marked_on_demand(bench: Bench, patch: xr.Dataset) -> None:
+def test_clouds_are_marked_on_demand(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     assert "clouds" not in bench.canvas.pictures
     bench.panel.clouds.value = True
@@ -173,7 +162,7 @@ def test_clouds_are_marked_on_demand(bench: Bench, patch: xr.Dataset) -> None:
     assert bench.panel.cloud_legend.rows == []
 
 
-def test_a_patch_that_is_gone_takes_its_pictures(bench: Bench, patch: xr.Dataset) -> None:
+def test_a_patch_that_is_gone_takes_its_pictures(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
     bench.panel.clouds.value = True
     bench.state.drop("patch")
@@ -219,11 +208,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return source
 
 
-def test_a_click_shows_the_spectrum_at_once_and_then_the_year(bench: Bench, patch: xr.Dataset, slow: Slow) -> None:
+def test_a_click_shows_the_spectrum_at_once_and_then_the_year(bench: Pair, patch: xr.Dataset, slow: Slow) -> None:
     bench.state.put("src", slow, "theirs")
     bench.state.put("patch", patch, "mine")
     lon, lat = place_of(patch, 30, 40)
-    bench.click(lon, lat)
+    bench.click_at(lon, lat)
     (line,) = bench.panel.charts.spectra
     assert line["text"] == "This pair, 2018-07-04"
     drawn = {band: share for band, _, share in line["points"]}
@@ -255,11 +244,11 @@ def until(true: Any, seconds: float = 5) -> None:
     raise AssertionError("it did not come to pass")
 
 
-def test_a_second_click_stops_the_first(bench: Bench, patch: xr.Dataset, slow: Slow) -> None:
+def test_a_second_click_stops_the_first(bench: Pair, patch: xr.Dataset, slow: Slow) -> None:
     bench.state.put("src", slow, "theirs")
     bench.state.put("patch", patch, "mine")
-    bench.click(*place_of(patch, 30, 40))
-    bench.click(*place_of(patch, 60, 20))
+    bench.click_at(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 60, 20))
     slow.go.release(4)
     assert bench.jobs.wait(5)
     until(lambda: not [each for each in threading.enumerate() if each.name == "deepsentinel point"])
@@ -267,37 +256,35 @@ def test_a_second_click_stops_the_first(bench: Bench, patch: xr.Dataset, slow: S
     assert bench.panel.line.kind == "news"
 
 
-def test_a_click_elsewhere_asks_nobody(bench: Bench, patch: xr.Dataset, slow: Slow) -> None:
+def test_a_click_elsewhere_asks_nobody(bench: Pair, patch: xr.Dataset, slow: Slow) -> None:
     bench.state.put("src", slow, "theirs")
     bench.state.put("patch", patch, "mine")
-    bench.click(50.0, 10.0)
+    bench.click_at(50.0, 10.0)
     assert "outside of the pair" in bench.panel.charts.text
     bench.panel.inspect.value = False
-    bench.click(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 30, 40))
     bench.panel.inspect.value, bench.panel.front = True, False
-    bench.click(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 30, 40))
     assert bench.panel.charts.spectra == []
     bench.panel.front, bench.panel.whole_year.value = True, False
-    bench.click(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 30, 40))
     assert len(bench.panel.charts.spectra) == 1
     assert slow.asked == []
 
 
-def test_what_goes_wrong_is_said(bench: Bench, patch: xr.Dataset) -> None:
+def test_what_goes_wrong_is_said(bench: Pair, patch: xr.Dataset) -> None:
     bench.state.put("patch", patch, "mine")
-    bench.click(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 30, 40))
     assert bench.panel.line.kind == "error"
     assert "source is not open" in bench.panel.line.text
     bench.state.put("src", object(), "nothing")
-    bench.click(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 30, 40))
     assert bench.jobs.wait(5)
     assert bench.panel.line.kind == "error"
     assert "search" in bench.panel.line.text
 
 
-def test_a_figure_to_take_away(
-    bench: Bench, patch: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_figure_to_take_away(bench: Pair, patch: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench.state.put("patch", patch, "mine")
     bench.panel.choices["s2"].value = "false"
@@ -312,7 +299,7 @@ def test_a_figure_to_take_away(
     assert "ds.show(patch, panels=['false', 's1'])" in bench.state.code("figure_file")
 
 
-def test_the_cell_makes_the_same(bench: Bench) -> None:
+def test_the_cell_makes_the_same(bench: Pair) -> None:
     """With a real source: what was clicked together is what its lines give when somebody runs them."""
     src = ds.open_source("demo", size_px=256)
     state = bench.state
@@ -326,7 +313,7 @@ def test_the_cell_makes_the_same(bench: Bench) -> None:
     bench.panel.choices["s2"].value = "false"
     bench.panel.stretches["s1"].limits = [[-20.0, 0.0], [-25.0, -8.0], [0.0, 12.0]]
     bench.panel.clouds.value = True
-    bench.click(*src.area.geometry.centroid.coords[0])
+    bench.click_at(*src.area.geometry.centroid.coords[0])
     assert bench.jobs.wait(120)
     assert bench.panel.line.kind == "news", bench.panel.line.text
     made: dict[str, Any] = {}
@@ -341,11 +328,11 @@ def test_the_cell_makes_the_same(bench: Bench) -> None:
 
 def test_closing_leaves_nothing(patch: xr.Dataset, slow: Slow) -> None:
     before, threads = len(_instances), threading.active_count()
-    bench = Bench()
+    bench = Pair()
     bench.state.put("src", slow, "theirs")
     bench.state.put("patch", patch, "mine")
     bench.panel.clouds.value = True
-    bench.click(*place_of(patch, 30, 40))
+    bench.click_at(*place_of(patch, 30, 40))
     bench.close()
     assert len(_instances) == before
     slow.go.release(3)

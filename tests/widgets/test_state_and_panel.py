@@ -256,9 +256,9 @@ def test_clicks_while_something_is_drawn_are_corners_and_nothing_else() -> None:
     canvas, heard = Canvas(), []
     canvas.on_click(lambda lon, lat: heard.append((lon, lat)))
     canvas._interaction(type="click", coordinates=(48.0, 362.0))
-    canvas.drawing.sketching.active = True
+    canvas.drawing.sketching._handle_custom_msg({"active": True}, [])
     canvas._interaction(type="click", coordinates=(48.0, 3.0))
-    canvas.drawing.sketching.active = False
+    canvas.drawing.sketching._handle_custom_msg({"active": False}, [])
     canvas._interaction(type="mousemove", coordinates=(48.0, 3.0))
     assert heard == [(2.0, 48.0)]
     canvas.close()

@@ -25,7 +25,7 @@ from .rasters import is_remote
 from .wants import Want
 
 if TYPE_CHECKING:
-    pass
+    from deepsentinel.sources.cache import SceneCache
 
 # Waiting for a server costs no processor, so more files are under way than there are cores.
 REMOTE_THREADS = 16
@@ -73,6 +73,24 @@ def reading_until(unwanted: Callable[[], bool]) -> Iterator[None]:
         _unwanted.reset(token)
 
 
+_cache: ContextVar[SceneCache | None] = ContextVar("cache", default=None)
+
+
+@contextmanager
+def keeping(cache: SceneCache | None) -> Iterator[None]:
+    """What begins to be read inside from the web is looked for in a cache first, and kept there.
+
+    >>> with keeping(None):
+    ...     read_wants([])
+    []
+    """
+    token = _cache.set(cache)
+    try:
+        yield
+    finally:
+        _cache.reset(token)
+
+
 class _Stop(threading.Event):
     """Set by who reads, or by who no longer wants it: `reading_until` where this was made."""
 
@@ -96,16 +114,20 @@ def read_wants(wants: Sequence[Want], *, threads: int | None = None) -> list[np.
     ['ReadError']
     """
     check_limits(threads)
-    return _read(wants, threads, _env_options(), _Stop())
+    return _read(wants, threads, _env_options(), _Stop(), _cache.get())
 
 
 def _read(
-    wants: Sequence[Want], threads: int | None, options: dict[str, Any], stop: threading.Event
+    wants: Sequence[Want],
+    threads: int | None,
+    options: dict[str, Any],
+    stop: threading.Event,
+    cache: SceneCache | None,
 ) -> list[np.ndarray | Exception]:
     """The results of all wants; with `stop` set by somebody, only of those that were done by then."""
     if threads is None:
         threads = REMOTE_THREADS if any(is_remote(want.href) for want in wants) else min(8, os.cpu_count() or 1)
-    crew = Crew(wants, options, stop)
+    crew = Crew(wants, options, stop, cache)
     if threads == 1:
         crew.work()
     else:
@@ -139,14 +161,18 @@ def iter_wants(
     []
     """
     check_limits(threads, memory_mb)
-    return _chunks(groups, threads, memory_mb * 2**20 / 4, _env_options())
+    return _chunks(groups, threads, memory_mb * 2**20 / 4, _env_options(), _cache.get())
 
 
 Results = list[np.ndarray | Exception]
 
 
 def _chunks(
-    groups: Iterable[Sequence[Want]], threads: int | None, budget: float, options: dict[str, Any]
+    groups: Iterable[Sequence[Want]],
+    threads: int | None,
+    budget: float,
+    options: dict[str, Any],
+    cache: SceneCache | None,
 ) -> Iterator[Results]:
     source = iter(groups)
     stop = _Stop()
@@ -169,7 +195,7 @@ def _chunks(
             held += 1 + sum(4.0 * want.grid.shape[0] * want.grid.shape[1] for want in gathered[-1])
             files.update(want.href for want in gathered[-1])
         wants = [want for group in gathered for want in group]
-        flat = iter(_read(wants, threads, {**options, **_env_options()}, stop))
+        flat = iter(_read(wants, threads, {**options, **_env_options()}, stop, cache))
         return [[next(flat) for _ in group] for group in gathered], more, broken
 
     # The first chunks are small, so that the first patch comes soon.

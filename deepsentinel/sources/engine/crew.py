@@ -19,12 +19,14 @@ import numpy as np
 from rasterio.windows import Window
 
 from deepsentinel.errors import InputError, ReadError
-from deepsentinel.sources.web import shown
+from deepsentinel.sources.addresses import shown
 
-from .rasters import REMOTE_OPTIONS, Block, GdalRaster, gdal_env, is_remote, open_raster, reason
+from .rasters import REMOTE_OPTIONS, Block, GdalRaster, gdal_env, harmless, is_remote, open_raster, reason
 from .warp import Lattice, Placement, Target, place, scale_px
 
 if TYPE_CHECKING:
+    from deepsentinel.sources.cache import SceneCache
+
     from .wants import Want
 
 # An overview is averaged further only when its pixels are at least this much finer than the grid's.
@@ -78,7 +80,13 @@ class _Job:
 class Crew:
     """Threads that empty a list of jobs together. `results` fills up as they go."""
 
-    def __init__(self, wants: Sequence[Want], options: dict[str, Any], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        wants: Sequence[Want],
+        options: dict[str, Any],
+        stop: threading.Event,
+        cache: SceneCache | None = None,
+    ) -> None:
         self.results: list[np.ndarray | Exception | None] = [None] * len(wants)
         jobs: dict[str, _Job] = {}
         for number, want in enumerate(wants):
@@ -92,6 +100,7 @@ class Crew:
         self.lattices: dict[Lattice, Lattice] = {}
         self.placements: dict[tuple[int, int, str], Placement] = {}
         self.options = options
+        self.cache = cache
 
     def work(self) -> None:
         """What one thread does: open a file and empty it, help with another's, until nothing is left."""
@@ -138,7 +147,8 @@ class Crew:
         raster = None
         try:
             try:
-                raster = open_raster(job.href, overviews=any(want.resampling == "average" for _, want in job.wants))
+                averaged = any(want.resampling == "average" for _, want in job.wants)
+                raster = open_raster(job.href, overviews=averaged, cache=self.cache)
                 self._plan(job, raster)
             except Exception as exc:
                 for number, _ in job.wants:
@@ -226,15 +236,31 @@ class Crew:
             layer = job.layers[portion.level, portion.plane]
             try:
                 with raster.holding(portion.level, portion.plane, portion.blocks) as (dataset, lost):
-                    for block in portion.blocks:
-                        self._decode(job.href, dataset, layer, block, block in lost, scratch)
+                    tried = [
+                        (block, self._decode(job.href, dataset, layer, block, block in lost, scratch))
+                        for block in portion.blocks
+                    ]
+                bad: dict[Block, Exception | None] = {block: exc for block, exc in tried if exc is not None}
+                if bad and raster.can_fetch_anew and set(bad) != lost:
+                    # Spoilt on its way, or in a cache on its way: worth one more look at the file itself.
+                    with raster.holding(portion.level, portion.plane, list(bad), anew=True) as (dataset, lost):
+                        bad = {
+                            block: self._decode(job.href, dataset, layer, block, block in lost, scratch)
+                            for block in bad
+                        }
+                for block, problem in bad.items():
+                    if problem is not None:
+                        for number, _, _ in layer.users[block]:
+                            self._fail(number, problem, job.href, f" at block {block}")
             except Exception as exc:
                 for block in portion.blocks:
                     for number, _, _ in layer.users[block]:
                         self._fail(number, exc, job.href)
 
-    def _decode(self, href: str, dataset: Any, layer: _Layer, block: Block, lost: bool, scratch: _Scratch) -> None:
-        """Read one block once, only as far as anybody needs it, and hand it round."""
+    def _decode(
+        self, href: str, dataset: Any, layer: _Layer, block: Block, lost: bool, scratch: _Scratch
+    ) -> Exception | None:
+        """Read one block once, only as far as anybody needs it, and hand it round; or say why that cannot be."""
         users = layer.users[block]
         row, col = block[0] * layer.block_shape[0], block[1] * layer.block_shape[1]
         row_stop = min(row + layer.block_shape[0], layer.lattice.shape[0])
@@ -254,9 +280,7 @@ class Crew:
             pixels = scratch.array(shape, dtype)
             dataset.read(bands, window=Window(col, row, shape[2], shape[1]), out=pixels)
         except Exception as exc:
-            for number, _, _ in users:
-                self._fail(number, exc, href, f" at block {block}")
-            return
+            return exc
         for number, band, target in users:
             target.put(pixels[bands.index(band)], row, col)
             with self.changed:
@@ -269,6 +293,7 @@ class Crew:
                     self._fail(number, exc, href)
         # Nobody comes back to this block, and the targets are to go when their readers let go of them.
         users.clear()
+        return None
 
     def _fail(self, number: int, exc: Exception, href: str, where: str = "") -> None:
         if not isinstance(exc, ReadError | InputError):
@@ -276,8 +301,10 @@ class Crew:
                 f"{shown(href)} cannot be read{where}: {reason(exc, href)}. The file may be truncated or not a raster: "
                 "fetch or publish it again, or leave this scene out."
             )
-            told.__cause__ = exc
+            told.__cause__ = harmless(exc)
             exc = told
+        # Which of its addresses was refused, for who may sign it anew; not the address, which may be a key.
+        vars(exc)["opened_as"] = hash(href)
         self.results[number] = exc
 
 

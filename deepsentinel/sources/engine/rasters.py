@@ -6,10 +6,11 @@ everything else - local files, `s3://` and other GDAL paths, JPEG 2000, odd TIFF
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -20,10 +21,13 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from deepsentinel.errors import ReadError
-from deepsentinel.sources.web import shown
+from deepsentinel.sources.addresses import DISCREET, ON_AZURE, redacted, shown
 
 from .remote import NotLaidOut, RemoteTiff
 from .warp import Lattice, compose
+
+if TYPE_CHECKING:
+    from deepsentinel.sources.cache import SceneCache
 
 # Compressed bytes that are fetched and held at once for one file: enough to keep a connection busy.
 BATCH_BYTES = 8 * 1024 * 1024
@@ -33,7 +37,18 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": "4",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # A server that says nothing, or hardly anything, is left.
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
 }
+# What far files may be. GDAL goes by what is in a file, whatever it is called, and some formats are recipes that name
+# other files to read, on this machine too.
+REMOTE_DRIVERS = ("GTiff", "JP2OpenJPEG")
+
+# GDAL speaks through them, of whole addresses.
+for _name in ("rasterio", *(f"rasterio.{one}" for one in ("_base", "_env", "_err", "_io", "_vsiopener", "env"))):
+    logging.getLogger(_name).addFilter(DISCREET)
 
 # What rasterio.Env refuses to be given, and itself puts among the settings of a thread where boto3 is installed.
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -68,7 +83,7 @@ class GdalRaster:
     def _dataset(self, level: int) -> Any:
         if level not in self._datasets:
             extra = {"overview_level": level - 1} if level else {}
-            self._datasets[level] = rasterio.open(gdal_path(self.href), sharing=False, **extra)
+            self._datasets[level] = open_dataset(self.href, sharing=False, **extra)
         return self._datasets[level]
 
     def _describe(self, dataset: Any) -> None:
@@ -105,9 +120,17 @@ class GdalRaster:
         ordered = sorted(blocks)
         return [ordered[first : first + size] for first in range(0, len(ordered), size)]
 
+    # Whether a block that cannot be decoded may have come out right at another time.
+    can_fetch_anew = False
+
     @contextmanager
-    def holding(self, level: int, plane: int, blocks: Sequence[Block]) -> Iterator[tuple[Any, set[Block]]]:
-        """A dataset from which these blocks can be read, and those of them that are known to be missing."""
+    def holding(
+        self, level: int, plane: int, blocks: Sequence[Block], *, anew: bool = False
+    ) -> Iterator[tuple[Any, set[Block]]]:
+        """A dataset from which these blocks can be read, and those of them that are known to be missing.
+
+        With `anew` they are fetched whatever is kept of them.
+        """
         yield self._dataset(level), set()
 
     def twin(self) -> GdalRaster:
@@ -123,6 +146,8 @@ class GdalRaster:
 
 class HttpRaster(GdalRaster):
     """A cloud-optimised GeoTIFF behind http(s), fetched block by block."""
+
+    can_fetch_anew = True
 
     def __init__(self, href: str, tiff: RemoteTiff) -> None:
         self.href, self._tiff = href, tiff
@@ -156,10 +181,12 @@ class HttpRaster(GdalRaster):
         return [[numbers[number] for number in batch] for batch in cut]
 
     @contextmanager
-    def holding(self, level: int, plane: int, blocks: Sequence[Block]) -> Iterator[tuple[Any, set[Block]]]:
+    def holding(
+        self, level: int, plane: int, blocks: Sequence[Block], *, anew: bool = False
+    ) -> Iterator[tuple[Any, set[Block]]]:
         """A dataset from which these blocks can be read, and those of them that are known to be missing."""
         numbers = self._numbers(level, plane, blocks)
-        data, lost = self._tiff.file_with(level, numbers)
+        data, lost = self._tiff.file_with(level, numbers, anew=anew)
         with _in_memory(data, **({"overview_level": 0} if level else {})) as dataset:
             yield dataset, {numbers[number] for number in lost}
 
@@ -170,7 +197,7 @@ class HttpRaster(GdalRaster):
 
 @contextmanager
 def _in_memory(data: bytes, **options: Any) -> Iterator[Any]:
-    with MemoryFile(data) as file, file.open(sharing=False, **options) as dataset:
+    with MemoryFile(data) as file, file.open(driver="GTiff", sharing=False, **options) as dataset:
         yield dataset
 
 
@@ -184,6 +211,8 @@ def gdal_path(href: str) -> str:
         return "/vsis3/" + href[5:]
     if href.startswith("gs://"):
         return "/vsigs/" + href[5:]
+    if href.startswith("az://"):
+        return "/vsiaz/" + href[5:]
     if href.startswith(("http://", "https://")):
         return "/vsicurl/" + href
     if href.startswith("file://"):
@@ -197,23 +226,74 @@ def is_remote(href: str) -> bool:
     return gdal_path(href).startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/", "/vsioss/", "/vsiswift/"))
 
 
-def open_raster(href: str, *, overviews: bool) -> GdalRaster:
+def over_https(href: str) -> str:
+    """The address on the web of what lies on Azure; anything else as it is.
+
+    >>> over_https("abfs://items@account.dfs.core.windows.net/a.tif")
+    'https://account.blob.core.windows.net/items/a.tif'
+    """
+    path, question, query = href.partition("?")
+    match = ON_AZURE.fullmatch(path)
+    return f"https://{match[2]}.blob.core.windows.net/{match[1]}/{match[3]}{question}{query}" if match else href
+
+
+def open_dataset(href: str, **options: Any) -> Any:
+    """A dataset of GDAL's; a far one only of the formats that satellite products come in."""
+    path = gdal_path(href)
+    if not is_remote(href):
+        return rasterio.open(path, **options)
+    likely = sorted(REMOTE_DRIVERS, key=lambda name: ".jp2" in path.lower() and name == "GTiff")
+    try:
+        return rasterio.open(path, driver=likely[0], **options)
+    except RasterioError:
+        # What is not what its name says: asked once more, from what GDAL has fetched of it already.
+        with suppress(RasterioError):
+            return rasterio.open(path, driver=likely[1], **options)
+        raise
+
+
+@contextmanager
+def looked_into(href: str, settings: Mapping[str, str]) -> Iterator[Any]:
+    """A dataset for a look at a file, outside of the engine but opened as it opens files."""
+    href = over_https(href)
+    options = {**(REMOTE_OPTIONS if is_remote(href) else {}), **settings}
+    with rasterio.Env(**options), open_dataset(href) as dataset:
+        yield dataset
+
+
+def open_raster(href: str, *, overviews: bool, cache: SceneCache | None = None) -> GdalRaster:
     """Open an href for reading; `overviews` says whether they may be wanted (a longer header is then fetched)."""
+    href = over_https(href)
+    problem: RasterioError
     try:
         if href.startswith(("http://", "https://")):
-            try:
-                return HttpRaster(href, RemoteTiff(href, overviews=overviews))
-            except NotLaidOut:
-                pass
+            with suppress(NotLaidOut):
+                return HttpRaster(href, RemoteTiff(href, overviews=overviews, cache=cache))
         return GdalRaster(href)
     except RasterioError as exc:
-        raise ReadError(
-            f"{shown(href)} cannot be opened: {reason(exc, href)}. Check that the file is there and whole."
-        ) from exc
+        problem = exc
+    told = ReadError(
+        f"{shown(href)} cannot be opened: {reason(problem, href)}. Check that the file is there and whole."
+    )
+    raise told from harmless(problem)
+
+
+def harmless(exc: BaseException) -> BaseException | None:
+    """An exception that may be printed along with ours; None for one that tells of an address with a signature.
+
+    >>> harmless(OSError("https://a.org/b.tif?sig=secret is not there")) is None
+    True
+    """
+    one: BaseException | None = exc
+    while one is not None:
+        if redacted(f"{one} {one.args}") != f"{one} {one.args}":
+            return None
+        one = one.__cause__ or one.__context__
+    return exc
 
 
 def reason(exc: BaseException, href: str) -> str:
     """An exception's text without the query of the href, which may hold a signature."""
     text = str(exc.__cause__ or exc).strip().rstrip(".")
     query = href.partition("?")[2]
-    return text.replace(f"?{query}", "") if query else text
+    return redacted(text.replace(f"?{query}", "") if query else text)

@@ -10,25 +10,25 @@ directory at the end, JPEG 2000) says `NotLaidOut`, and the caller leaves it to 
 
 from __future__ import annotations
 
-import os
+import re
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from deepsentinel.errors import ReadError
-from deepsentinel.sources.web import BUSY, MAX_WAIT_S, asked_wait_s, shown
+from deepsentinel.errors import ReadError, SourceError
+from deepsentinel.sources.addresses import shown
+from deepsentinel.sources.web import BUSY, GARBLED_TRIES, busy, insist
+from deepsentinel.sources.wire import Answer, TooLarge, Trouble, ask
 
 if TYPE_CHECKING:
-    import requests
+    from deepsentinel.sources.cache import SceneCache
 
 HEADER_BYTES = 32 * 1024  # holds the directory of a whole Sentinel scene; 2 % of one of its blocks
 HEADER_LIMIT = 8 * 1024 * 1024  # a directory that reaches further is not laid out for the cloud
 GAP_BYTES = 4 * 1024  # ranges this near are one: a request costs more than these bytes
 WHOLE_LIMIT = 512 * 1024 * 1024  # a server that ignores ranges sends whole files; beyond this that is refused
-TIMEOUT_S = (10.0, 60.0)  # to connect; between bytes
 TRIES = 5
 BACKOFF_S = 0.5  # doubles with each try
 
@@ -45,24 +45,31 @@ class NotLaidOut(Exception):
     """Not a tiled TIFF whose directory comes first: for GDAL to read."""
 
 
-_sessions: dict[int, requests.Session] = {}
-_sessions_lock = threading.Lock()
+class FileChanged(ReadError):
+    """The file at an address is another one than its header was read from; reading it again from the start helps."""
 
 
-def _session() -> requests.Session:
-    """One pool of kept-alive connections for the process (a forked child starts its own)."""
-    with _sessions_lock:
-        if os.getpid() not in _sessions:
-            import requests
-            from requests.adapters import HTTPAdapter
+@dataclass(frozen=True)
+class Version:
+    """Which of the files that were ever at an address this is."""
 
-            session = requests.Session()
-            session.headers["Accept-Encoding"] = "identity"
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(pool_connections=16, pool_maxsize=64))
-            _sessions.clear()
-            _sessions[os.getpid()] = session
-        return _sessions[os.getpid()]
+    etag: str = ""
+    """As the server states it; empty where it does not."""
+    total: int | None = None
+    """The length of the whole file, where it was said."""
+
+    def is_other(self, than: Version, *, by_etag: bool) -> bool:
+        """Whether two answers are known to be of different files.
+
+        Mirrors of one host may state different ETags of one file, so these count only where an old answer is compared
+        with a new one.
+
+        >>> Version("a", 7).is_other(Version("b", 7), by_etag=False)
+        False
+        """
+        if None not in (self.total, than.total) and self.total != than.total:
+            return True
+        return by_etag and bool(self.etag and than.etag) and self.etag != than.etag
 
 
 @dataclass(frozen=True)
@@ -74,55 +81,65 @@ class Bytes:
     """The server ignored the range and sent the file from its first byte."""
     href: str
     """Where it was found in the end, after redirections."""
+    version: Version
 
 
 def fetch_range(href: str, first: int, count: int) -> Bytes:
     """`count` bytes from `first` on; fewer where the file ends."""
-    import requests
+    wanted = f"bytes={first}-{first + count - 1}"
 
-    trouble, waited = "", 0.0
-    secret = href.partition("?")[2] or "?"
-    for attempt in range(TRIES):
-        answer = None
-        try:
-            answer = _session().get(
-                href, headers={"Range": f"bytes={first}-{first + count - 1}"}, timeout=TIMEOUT_S, stream=True
-            )
-            with answer:
-                if answer.status_code == 206:
-                    data = answer.content
-                    if len(data) < min(count, int(answer.headers.get("Content-Length", count))):
-                        raise requests.ConnectionError("the answer was cut short")
-                    return Bytes(data, False, answer.url)
-                if answer.status_code == 200:
-                    if int(answer.headers.get("Content-Length", 0)) > WHOLE_LIMIT:
-                        raise ReadError(
-                            f"{shown(href)} cannot be read in parts: its server ignores range requests, and it is "
-                            f"larger than {WHOLE_LIMIT >> 20} MB. Download it and give its path."
-                        )
-                    return Bytes(answer.content, True, answer.url)
-                if answer.status_code == 416:  # nothing there: the file ends before
-                    return Bytes(b"", False, answer.url)
-                trouble = f"HTTP {answer.status_code}"
-                if answer.status_code not in BUSY:
-                    advice = ADVICE.get(answer.status_code, "check the link, or leave this scene out")
-                    raise ReadError(f"{shown(href)} cannot be read (HTTP {answer.status_code}): {advice}.")
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as exc:
-            trouble = str(exc).replace(secret, "")
-        except requests.RequestException as exc:
-            raise ReadError(f"{shown(href)} cannot be read: {type(exc).__name__}. Check the link.") from exc
-        pause = asked_wait_s(
-            answer.headers.get("Retry-After") if answer is not None else None, BACKOFF_S * 2.0**attempt
+    def once() -> Bytes:
+        return _understood(href, ask(href, headers={"Range": wanted}, most_bytes=max(WHOLE_LIMIT, count)), first, count)
+
+    def tell(trouble: Trouble) -> Exception:
+        return ReadError(
+            f"{shown(href)} cannot be read: {trouble.tries} tries in {trouble.waited_s:.0f} s ended with {trouble}. "
+            "Check the network, or try again later with fewer threads."
         )
-        if attempt + 1 == TRIES or pause > MAX_WAIT_S:
-            break
-        time.sleep(pause)
-        waited += pause
-    asked = f"; it asks to wait {pause:.0f} s" if pause > MAX_WAIT_S else ""
-    raise ReadError(
-        f"{shown(href)} cannot be read: {attempt + 1} tries in {waited:.0f} s ended with {trouble}{asked}. "
-        "Check the network, or try again later with fewer threads."
-    )
+
+    problem: Exception
+    try:
+        return insist(once, tell, host=urlsplit(href).hostname, tries=TRIES, backoff_s=BACKOFF_S)
+    except TooLarge:
+        problem = ReadError(
+            f"{shown(href)} cannot be read in parts: its server ignores range requests, and it is larger than "
+            f"{WHOLE_LIMIT >> 20} MB. Download it and give its path."
+        )
+    except ReadError:
+        raise
+    except SourceError as error:
+        problem = ReadError(f"{shown(href)} cannot be read: {error}")
+    raise problem
+
+
+def _understood(href: str, answer: Answer, first: int, count: int) -> Bytes:
+    """The bytes in an answer, if they are those that were asked for."""
+    if answer.status == 206:
+        said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
+        if said is None or int(said[1]) != first or answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise Trouble("another range than the one asked for", garbled=GARBLED_TRIES)
+        total = None if said[3] == "*" else int(said[3])
+        end = first + count if total is None else min(first + count, total)
+        if len(answer.data) > count or int(said[2]) - first + 1 != len(answer.data):
+            raise Trouble("another length than it announced")
+        if total is not None and first + len(answer.data) < end:
+            raise Trouble("a part of the range only")
+        return Bytes(answer.data, False, answer.url, Version(_etag(answer), total))
+    if answer.status == 200:
+        if answer.is_page:
+            raise Trouble("a web page instead of the file (a sign-in, or news of an outage)", garbled=GARBLED_TRIES)
+        return Bytes(answer.data, True, answer.url, Version(_etag(answer), len(answer.data)))
+    if answer.status == 416:  # nothing there: the file ends before
+        said = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", "").strip())
+        return Bytes(b"", False, answer.url, Version(_etag(answer), int(said[1]) if said else None))
+    if answer.status in BUSY:
+        raise busy(answer)
+    advice = ADVICE.get(answer.status, "check the link, or leave this scene out")
+    raise ReadError(f"{shown(href)} cannot be read (HTTP {answer.status}): {advice}.")
+
+
+def _etag(answer: Answer) -> str:
+    return answer.headers.get("ETag", "").strip().removeprefix("W/")
 
 
 @dataclass
@@ -149,21 +166,51 @@ _SUBFILE, _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES
 class RemoteTiff:
     """The header of one TIFF on a server, and its blocks on request.
 
-    `read(first, count)` returns bytes of the file; the default asks a server. Safe to use from several threads after
-    `__init__`.
+    `read(first, count)` returns bytes of the file; the default asks a server. With a `cache` what was fetched once is
+    found there: the header, and each block by itself. Safe to use from several threads after `__init__`.
     """
 
-    def __init__(self, href: str, *, overviews: bool, read: Callable[[int, int], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        href: str,
+        *,
+        overviews: bool,
+        read: Callable[[int, int], bytes] | None = None,
+        cache: SceneCache | None = None,
+    ) -> None:
         self.href = self._found_at = href
         self._read = read or self._fetch
+        self._cache = cache
         self._whole: bytes | None = None
         self._head = b""
+        self._order, self._big = "<", False
+        self.directories: list[_Directory] = []
+        self.levels: list[_Directory] = []
+        kept = cache.header(href) if cache else None
+        if kept is not None:
+            try:
+                self._parse(*kept, overviews=overviews)
+            except (NotLaidOut, ReadError, struct.error):  # of another file, or cut: as if there had been none
+                kept = None
+        if kept is None:
+            self._parse(b"", Version(), overviews=overviews)
+        if cache and self._head_is_new and self.version.total is not None:
+            cache.keep_header(href, self._head, self.version)
+
+    def _parse(self, head: bytes, version: Version, *, overviews: bool) -> None:
+        self._head, self.version, self._head_is_new = head, version, False
+        self._from_cache = bool(head)
         self._need(0, HEADER_BYTES, at_least=16)
+        if self._head[:64].lstrip()[:1] == b"<":
+            raise ReadError(
+                f"{shown(self.href)} cannot be read: it is a web page or some other text, not an image. Check the "
+                "link; the host may want a sign-in."
+            )
         order = {b"II": "<", b"MM": ">"}.get(self._head[:2])
-        version = struct.unpack_from(f"{order}H", self._head, 2)[0] if order else 0
-        if order is None or version not in (42, 43):
+        format_number = struct.unpack_from(f"{order}H", self._head, 2)[0] if order else 0
+        if order is None or format_number not in (42, 43):
             raise NotLaidOut
-        self._order, self._big = order, version == 43
+        self._order, self._big = order, format_number == 43
         at = self._value(8 if self._big else 4, "Q" if self._big else "I")
         self.directories = [self._directory(at)]
         if overviews:
@@ -175,8 +222,24 @@ class RemoteTiff:
 
     def _fetch(self, first: int, count: int) -> bytes:
         if self._whole is None:
-            answer = fetch_range(self._found_at, first, count)
+            try:
+                answer = fetch_range(self._found_at, first, count)
+            except ReadError:
+                if self._found_at == self.href:
+                    raise
+                # Where it was redirected to may have been good for a while only.
+                self._found_at = self.href
+                answer = fetch_range(self.href, first, count)
             self._found_at = answer.href
+            if answer.version.is_other(self.version, by_etag=self._from_cache):
+                if self._cache:
+                    self._cache.forget_header(self.href)
+                raise FileChanged(
+                    f"{shown(self.href)} cannot be read: the file was replaced by another since its header was read. "
+                    "Read it again."
+                )
+            if self.version == Version():
+                self.version = answer.version
             if not answer.whole:
                 return answer.data
             self._whole = answer.data
@@ -189,8 +252,10 @@ class RemoteTiff:
             return
         if end > HEADER_LIMIT:
             raise NotLaidOut
-        more = max(HEADER_BYTES, end - len(self._head))
-        self._head += self._read(len(self._head), more)
+        if self.version.total is None or len(self._head) < self.version.total:
+            more = max(HEADER_BYTES, end - len(self._head))
+            self._head += self._read(len(self._head), more)
+            self._head_is_new = True
         if len(self._head) < (first + at_least if at_least else end):
             raise ReadError(
                 f"{shown(self.href)} cannot be read: it ends after {len(self._head)} bytes, inside its header. It is "
@@ -259,10 +324,11 @@ class RemoteTiff:
             held += directory.sizes[block]
         return cut
 
-    def file_with(self, level: int, blocks: Iterable[int] = ()) -> tuple[bytes, set[int]]:
+    def file_with(self, level: int, blocks: Iterable[int] = (), *, anew: bool = False) -> tuple[bytes, set[int]]:
         """A TIFF with the given blocks of one level (numbered as in the file) and no others; an overview is its first.
 
-        Also the blocks that are missing from it because the file ends before them: it is truncated.
+        Also the blocks that are missing from it because the file ends before them: it is truncated. `anew` fetches
+        what the cache holds as well.
         """
         directory = self.levels[level]
         head = bytearray(self._head)
@@ -274,13 +340,12 @@ class RemoteTiff:
         struct.pack_into(self._order + letter, head, directory.next_at, 0)
         parts, end, lost = [], len(head), set()
         offsets, sizes = [0] * len(directory.offsets), [0] * len(directory.sizes)
-        for first, count, members in self._ranges(directory, blocks):
-            data = self._read(first, count)
-            for block in members:
-                if directory.offsets[block] + directory.sizes[block] > first + len(data):
+        for data, members in self._fetched(directory, blocks, anew=anew):
+            for block, at in members:
+                if at + directory.sizes[block] > len(data):
                     lost.add(block)
                     continue
-                offsets[block] = end + directory.offsets[block] - first
+                offsets[block] = end + at
                 sizes[block] = directory.sizes[block]
             parts.append(data)
             end += len(data)
@@ -288,6 +353,29 @@ class RemoteTiff:
             kind, count, at = directory.tags[tag]
             struct.pack_into(f"{self._order}{count}{_LETTERS[kind]}", head, at, *values)
         return b"".join((head, *parts)), lost
+
+    def _fetched(
+        self, directory: _Directory, blocks: Iterable[int], *, anew: bool
+    ) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
+        """Stretches of the file, and which blocks begin where in them: those of the cache, then what it lacks."""
+        missing = []
+        for block in blocks:
+            size = directory.sizes[block]
+            data = None
+            if self._cache and size and not anew:
+                data = self._cache.block(self.href, self.version, directory.offsets[block], size)
+            if data is None:
+                missing.append(block)
+            else:
+                yield data, [(block, 0)]
+        for first, count, members in self._ranges(directory, missing):
+            data = self._read(first, count)
+            placed = [(block, directory.offsets[block] - first) for block in members]
+            if self._cache and self.version.total is not None:
+                for block, at in placed:
+                    if len(stored := data[at : at + directory.sizes[block]]) == directory.sizes[block]:
+                        self._cache.keep_block(self.href, self.version, directory.offsets[block], stored)
+            yield data, placed
 
     def _ranges(self, directory: _Directory, blocks: Iterable[int]) -> list[tuple[int, int, list[int]]]:
         """(first byte, number of bytes, blocks inside) of the requests that fetch the blocks; absent ones need none."""

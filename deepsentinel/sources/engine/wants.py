@@ -8,7 +8,7 @@ from typing import Literal
 from odc.geo.geobox import GeoBox
 
 from deepsentinel.errors import InputError
-from deepsentinel.sources.web import shown
+from deepsentinel.sources.addresses import shown
 
 from .warp import REACH_PX
 

@@ -1,6 +1,6 @@
 // The spectrum of one pixel, and its year: how green, and how bright to the radar. SVG, drawn to the width there is.
 const SVG = "http://www.w3.org/2000/svg";
-const WAYS = ["var(--ds-blue)", "var(--ds-vermilion)", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"];
+const WAYS = ["var(--ds-blue)", "var(--ds-vermilion)", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const MARKS = ["M-3.4,0a3.4,3.4 0 1,0 6.8,0a3.4,3.4 0 1,0 -6.8,0", "M0,-4.2L4,3H-4Z", "M-3,-3H3V3H-3Z",
   "M0,-4.4L4.4,0L0,4.4L-4.4,0Z", "M0,4.2L4,-3H-4Z", "M-4,-1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z"];
 const DAY = 86400000;

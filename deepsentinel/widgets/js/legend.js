@@ -5,7 +5,8 @@ function render({ model, el }) {
     const focus = el.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     el.replaceChildren();
     const rows = model.get("rows");
-    if (!rows.length) return;
+    const scale = model.get("scale");
+    if (!rows.length && !scale.colors) return;
     const hidden = new Set(model.get("hidden"));
     const set = (codes) => {
       model.set("hidden", codes);
@@ -16,7 +17,7 @@ function render({ model, el }) {
     const title = document.createElement("span");
     title.textContent = model.get("title");
     head.append(title);
-    const fixed = model.get("fixed");
+    const fixed = model.get("fixed") || !rows.length;
     for (const [text, codes] of fixed ? [] : [["All", []], ["None", rows.map((row) => row.code)]]) {
       const button = document.createElement("button");
       button.type = "button";
@@ -55,7 +56,19 @@ function render({ model, el }) {
       item.append(label);
       list.append(item);
     }
-    el.append(head, list);
+    el.append(head);
+    if (rows.length) el.append(list);
+    if (scale.colors) {
+      const bar = document.createElement("div");
+      const ends = document.createElement("div");
+      bar.className = "ds-legend-bar";
+      bar.style.background = `linear-gradient(to right, ${scale.colors.join(", ")})`;
+      ends.className = "ds-legend-ends";
+      for (const text of [scale.low, scale.high]) {
+        ends.append(Object.assign(document.createElement("span"), { textContent: text }));
+      }
+      el.append(bar, ends);
+    }
     if (focus) el.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
   };
   model.on("change", draw);

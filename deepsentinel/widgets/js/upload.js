@@ -1,4 +1,6 @@
-// A file of the reader's own, as text; read in the page and handed over whole.
+// A file of the reader's own, handed over in pieces: servers cut the connection at a message of ten megabytes.
+const PIECE = 1 << 20;
+
 function render({ model, el }) {
   el.classList.add("ds-upload");
   const label = document.createElement("label");
@@ -10,12 +12,15 @@ function render({ model, el }) {
   input.addEventListener("change", async () => {
     const file = input.files[0];
     if (!file) return;
-    if (file.size > model.get("most")) {
-      model.set("file", { name: file.name, size: file.size, text: null });
-    } else {
-      model.set("file", { name: file.name, size: file.size, text: await file.text() });
+    const begin = { kind: "begin", name: file.name, size: file.size };
+    model.send(begin);
+    if (file.size <= model.get("most")) {
+      for (let at = 0; at < file.size; at += PIECE) {
+        const piece = await file.slice(at, at + PIECE).arrayBuffer();
+        model.send({ ...begin, kind: "piece" }, undefined, [piece]);
+      }
+      model.send({ ...begin, kind: "end" });
     }
-    model.save_changes();
     // So that the same file can be chosen again once it was mended.
     input.value = "";
   });

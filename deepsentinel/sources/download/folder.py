@@ -1,0 +1,278 @@
+"""A folder that products are downloaded into: what is there whole, what came halfway, and what was ordered.
+
+    S2A_MSIL2A_..._T32TPS_....zip              whole, checked, never touched again
+    .downloads/S2A_MSIL2A_..._T32TPS_....part  what has come of another one
+    .downloads/S2A_MSIL2A_..._T32TPS_....json  what is known of each: scenes, provider, size, order
+
+A product gets its name when it is whole and checked, so a reader never sees half of one, whatever is killed and when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from deepsentinel.errors import InputError, SourceError
+from deepsentinel.files import atomic_folder, write_text
+from deepsentinel.sources.safe.files import SIGNS, find_paths, open_product
+
+WORK = ".downloads"
+# How STAC writes checksums: a number for the algorithm, the length in bytes, then the digest.
+MULTIHASHES = {"d50110": "md5", "1114": "sha1", "1220": "sha256", "1340": "sha512", "1e20": "blake3"}
+PIECE = 1 << 20
+
+_busy: set[Path] = set()
+_busy_lock = Lock()
+
+
+class Damaged(SourceError):
+    """What came is not what the provider has."""
+
+
+class Busy(SourceError):
+    """Another process is downloading the same product into the same folder."""
+
+
+class Folder:
+    """Where products go.
+
+    >>> import tempfile
+    >>> Folder(tempfile.mkdtemp()).present("S2A_MSIL2A_20230602T100601_N0509_R022_T32TPS_20230602T162001") is None
+    True
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; give a folder for the products to go into.")
+
+    def make(self) -> None:
+        """Create it, with its own folder for what is under way."""
+        try:
+            (self.path / WORK).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be made: {error}. Give a folder that may be written.") from error
+
+    def part(self, name: str) -> Path:
+        """Where a product grows."""
+        return self.path / WORK / f"{name}.part"
+
+    def note(self, name: str) -> dict[str, Any]:
+        """What was noted of a product; nothing is an empty dict."""
+        return _noted(self.path / WORK / f"{name}.json")
+
+    def keep(self, name: str, **facts: Any) -> None:
+        """Note facts of a product beside those noted before; None forgets one."""
+        note = {key: value for key, value in {**self.note(name), **facts}.items() if value is not None}
+        write_text(self.path / WORK / f"{name}.json", json.dumps(note, indent=1, sort_keys=True))
+
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """Everything noted, by product."""
+        return {path.stem: _noted(path) for path in sorted((self.path / WORK).glob("S*.json"))}
+
+    def product_of(self, scene: str, provider: str) -> str | None:
+        """The product that a scene was found to be earlier."""
+        for name, note in self.notes().items():
+            if scene in note.get("scenes", ()) and note.get("provider") == provider:
+                return name
+        return None
+
+    def present(self, name: str) -> Path | None:
+        """The product, where it is there as a whole: as it was left, or however else it came here."""
+        folder = self.path / f"{name}.SAFE"
+        if (folder / "manifest.safe").is_file() or (folder.is_dir() and self.note(name).get("whole")):
+            return folder
+        for path in (self.path / f"{name}.zip", self.path / f"{name}.SAFE.zip"):
+            size = self.note(name).get("bytes") if self.note(name).get("whole") else None
+            # Without a note: an archive that was cut short lacks its end, where the list of its members is.
+            if path.is_file() and (path.stat().st_size == size if size is not None else zipfile.is_zipfile(path)):
+                return path
+        return None
+
+    def rate(self, provider: str) -> float | None:
+        """Bytes a second that earlier products came with, each by itself."""
+        found = self.notes().values()
+        rates = [n["bytes"] / n["seconds"] for n in found if n.get("provider") == provider and n.get("seconds")]
+        return float(np.median(rates)) if rates else None
+
+    @contextmanager
+    def mine(self, name: str) -> Iterator[None]:
+        """Nobody else downloads this product here meanwhile; `Busy` where somebody does."""
+        path = self.path / WORK / f"{name}.lock"
+        with _busy_lock:
+            if path in _busy:
+                raise Busy(f"{name} is being downloaded by another call of this process.")
+            _busy.add(path)
+        handle = None
+        try:
+            handle = _locked(path)
+            yield
+        finally:
+            _busy.discard(path)
+            if handle is not None:
+                with suppress(OSError):
+                    path.unlink()
+                os.close(handle)
+
+    def finish(self, name: str, *, extract: bool) -> Path:
+        """The product that has grown to its end gets its name."""
+        part = self.part(name)
+        target = self.path / f"{name}.zip"
+        if not extract:
+            _flush(part)
+            part.replace(target)
+            _flush(self.path)
+            return target
+        target = self.path / f"{name}.SAFE"
+        product = open_product(part)
+        with atomic_folder(target, replace=True) as folder, zipfile.ZipFile(part) as archive:
+            # Names that lead outside have been refused; each member is opened by us and written where we say.
+            for member in product.sizes:
+                file = folder / member
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(product.inner + member) as data, file.open("wb") as out:
+                    shutil.copyfileobj(data, out, PIECE)
+        part.unlink()
+        return target
+
+    def adopt(self, name: str, made: Path) -> Path:
+        """A product that was not fetched as one file gets its name."""
+        found = next(find_paths(made), None)
+        if found is None or not any(SIGNS.search(member) for member in open_product(found).sizes):
+            raise Damaged(f"{name} came without anything that is a product in it.")
+        target = self.path / f"{name}{'.zip' if found.is_file() else '.SAFE'}"
+        found.replace(target)
+        shutil.rmtree(made, ignore_errors=True)
+        return target
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def check_whole(path: Path, name: str, checksum: str | None, tick: Callable[[], None] = lambda: None) -> str:
+    """Whether a file is the product that was meant, as `Damaged` if not; how that was told, if it is.
+
+    By the provider's checksum where there is one that we can compute, else by the sums that the archive holds of each
+    of its members. `tick` is called now and then.
+    """
+    known = digest_of(checksum)
+    if known is not None:
+        algorithm, wanted = known
+        has = _digest(path, algorithm, tick)
+        if has != wanted:
+            raise Damaged(f"{name} came with {algorithm} {has}, and the provider has {wanted}.")
+    try:
+        product = open_product(path)
+    except SourceError as error:
+        raise Damaged(f"{name} came as something else than a product: {error}") from error
+    if not any(SIGNS.search(member) for member in product.sizes):
+        raise Damaged(f"{name} came as an archive that holds no product.")
+    if known is not None:
+        return known[0]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as data:
+                    while data.read(PIECE):
+                        tick()
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+        raise Damaged(f"{name} came damaged ({error}).") from error
+    except Exception as error:  # zlib.error and lzma.LZMAError derive from nothing better
+        if type(error).__module__ not in ("zlib", "_lzma", "lzma"):
+            raise
+        raise Damaged(f"{name} came damaged ({error}).") from error
+    return "crc32"
+
+
+def digest_of(said: str | None) -> tuple[str, str] | None:
+    """Algorithm and digest of a checksum as providers write it; None for what cannot be computed here.
+
+    >>> digest_of("B1946AC92492D2347C6235B4D2611184")
+    ('md5', 'b1946ac92492d2347c6235b4d2611184')
+    >>> digest_of("d50110b1946ac92492d2347c6235b4d2611184")[0], digest_of("1234")
+    ('md5', None)
+    """
+    text = (said or "").strip().lower()
+    algorithm, _, rest = text.rpartition(":")
+    found: tuple[str, str] | None = None
+    if algorithm:
+        found = (algorithm, rest)
+    elif re.fullmatch(r"[0-9a-f]{32}", text):
+        found = ("md5", text)
+    else:
+        for prefix, name in MULTIHASHES.items():
+            if text.startswith(prefix) and len(text) == len(prefix) + 2 * int(prefix[-2:], 16):
+                found = (name, text.removeprefix(prefix))
+    return found if found is not None and _hasher(found[0]) is not None else None
+
+
+def _hasher(algorithm: str) -> Any:
+    if algorithm == "blake3":
+        try:
+            import blake3
+        except ImportError:
+            return None
+        return blake3.blake3()
+    try:
+        return hashlib.new(algorithm, usedforsecurity=False)
+    except ValueError:
+        return None
+
+
+def _digest(path: Path, algorithm: str, tick: Callable[[], None]) -> str:
+    hasher = _hasher(algorithm)
+    with path.open("rb") as file:
+        while data := file.read(PIECE):
+            hasher.update(data)
+            tick()
+    return str(hasher.hexdigest())
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, Mapping) else {}  # type: ignore[return-value]
+
+
+def _flush(path: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _locked(path: Path) -> int | None:
+    """The open lock; None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise Busy(f"{path.stem} is being downloaded by another process.") from None
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return None
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)  # whoever had it has removed it since it was opened

@@ -1,0 +1,309 @@
+"""Downloaded products on disk, zipped or not: what there is, and the bytes of one member. Nothing is ever unpacked.
+
+A product is known by what lies in it and never by paths that it states itself: only names that the folder or archive
+really has are opened, archives with names that lead outside are refused, and XML is read without a document type, so
+that it can neither pull in other files nor grow in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from deepsentinel.errors import SourceError
+
+# Downloaders put a product into a folder of its own, and people put those into folders by year.
+DEPTH = 3
+# The largest annotation of any Sentinel product has a few MB; an archive may claim anything.
+MOST_XML_BYTES = 128 * 1024 * 1024
+# What archives and loose rasters of Sentinel data are called; others that lie about are none of our business.
+SENTINEL = re.compile(r"(^|[^A-Za-z0-9])(S[12][A-D]_|OPERA_L2_RTC-S1)", re.I)
+RASTERS = (".tif", ".tiff")
+SIGNS = re.compile(r"(^|/)(MTD_MSIL(1C|2A)\.xml|manifest\.safe|S2\w_(OPER|USER)_MTD_SAFL(1C|2A)_[^/]*\.xml)$")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product: where it lies, and which files are in it."""
+
+    path: Path
+    """The .SAFE folder, or the archive."""
+    inner: str
+    """Where in an archive the product's own folder is, with its slash; empty for folders."""
+    sizes: Mapping[str, int]
+    """Names seen from the product's own folder -> bytes."""
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it lies in an archive."""
+        return self.path.is_file()
+
+    @property
+    def name(self) -> str:
+        """What the product is called: the name of its folder without .SAFE."""
+        own = PurePosixPath(self.inner).name or self.path.name
+        return re.sub(r"(\.SAFE|\.zip)+$", "", own, flags=re.I)
+
+    def matching(self, pattern: str) -> list[str]:
+        """The names that a regular expression fits as a whole, in order; empty files are not there.
+
+        >>> Product(Path("a.SAFE"), "", {"b/x.xml": 3, "b/y.xml": 0}).matching(r"b/.[.]xml")
+        ['b/x.xml']
+        """
+        return sorted(name for name, size in self.sizes.items() if size and re.fullmatch(pattern, name))
+
+    def gdal(self, name: str) -> str:
+        """The path by which GDAL opens a file of the product.
+
+        >>> Product(Path("/d/a.SAFE"), "", {}).gdal("b/x.jp2")
+        '/d/a.SAFE/b/x.jp2'
+        """
+        if self.is_zip:
+            # The braces say where the archive ends, whatever it is called.
+            return f"/vsizip/{{{self.path.as_posix()}}}/{self.inner}{name}"
+        return (self.path / name).as_posix()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a metadata file."""
+        if self.sizes.get(name, 0) > MOST_XML_BYTES:
+            raise SourceError(f"{self.path.name}: {name} claims {self.sizes[name]} bytes, which no metadata has.")
+        try:
+            if not self.is_zip:
+                return (self.path / name).read_bytes()
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.inner + name) as file:
+                # Not more than it claims: what was counted above is what is held in memory.
+                return file.read(MOST_XML_BYTES)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+            raise SourceError(
+                f"{self.path.name}: {name} cannot be read ({error}). Download the product again."
+            ) from error
+        except Exception as error:  # zlib.error and lzma.LZMAError derive from nothing better
+            raise SourceError(f"{self.path.name}: {name} is damaged ({error}). Download the product again.") from error
+
+    def xml(self, name: str) -> Element:
+        """A metadata file as a tree."""
+        return parse_xml(self.read(name), f"{self.path.name}: {name}")
+
+
+def parse_xml(data: bytes, where: str) -> Element:
+    """XML as a tree with local names, attributes too. A document type is refused: products have none.
+
+    >>> parse_xml(b"<a:x xmlns:a='u' a:n='1'><y>2</y></a:x>", "x.xml").find("y").text
+    '2'
+    """
+    parser = expat.ParserCreate(namespace_separator="}")
+    builder = TreeBuilder()
+
+    def refuse(*_: object) -> None:
+        raise SourceError(f"{where} declares a document type, which may pull in other files; no product does. Left.")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        builder.start(tag.rpartition("}")[2], {name.rpartition("}")[2]: value for name, value in attributes.items()})
+
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda tag: builder.end(tag.rpartition("}")[2])
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, ValueError, AssertionError) as error:
+        raise SourceError(f"{where} is not whole XML ({error}). Download the product again.") from error
+
+
+def text(element: Element | None, *names: str) -> str | None:
+    """The text of the first element below that has one of these names and any text.
+
+    >>> text(parse_xml(b"<a><b><c> 5 </c></b></a>", "a.xml"), "d", "c")
+    '5'
+    """
+    for name in names if element is not None else ():
+        for found in element.iter(name):  # type: ignore[union-attr]
+            if found.text and found.text.strip():
+                return found.text.strip()
+    return None
+
+
+def number(element: Element | None, *names: str) -> float | None:
+    """The same as a number; None where there is none.
+
+    >>> number(parse_xml(b"<a><b>5.5</b></a>", "a.xml"), "b")
+    5.5
+    """
+    said = text(element, *names)
+    try:
+        return None if said is None else float(said)
+    except ValueError:
+        return None
+
+
+def numbers(said: str | None) -> list[float]:
+    """Numbers with blanks between them.
+
+    >>> numbers("1 2.5 nan")[:2]
+    [1.0, 2.5]
+    """
+    return [float(word) for word in (said or "").split()]
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+# How JPEG 2000 and TIFF files begin. GDAL goes by what is in a file, not by its name, and some of its formats are
+# recipes that name other files, here or elsewhere.
+BEGINNINGS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PACKED = re.compile(r"/vsizip/\{(.*)\}/(.*)", re.S)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file (named as `Product.gdal` does) is what images of products are.
+
+    >>> is_image("no/such/image.jp2")
+    False
+    """
+    packed = PACKED.fullmatch(path)
+    try:
+        if packed:
+            with zipfile.ZipFile(packed[1]) as archive, archive.open(packed[2]) as file:
+                head = file.read(8)
+        else:
+            with Path(path).open("rb") as plain:
+                head = plain.read(8)
+    except Exception:  # whatever is wrong with an archive or a disk, this is no image
+        return False
+    return head.startswith(BEGINNINGS)
+
+
+@lru_cache(maxsize=1)
+def has_jpeg2000() -> bool:
+    """Whether GDAL can read the images of Sentinel-2 products.
+
+    >>> has_jpeg2000()
+    True
+    """
+    import rasterio
+
+    with rasterio.Env() as env:
+        return any("JP2" in name or "JPEG2000" in name for name in env.drivers())
+
+
+# -- finding products --------------------------------------------------------------------------------------------------
+
+
+def find_paths(location: Path) -> Iterator[Path]:
+    """Every product folder, archive and raster at or below a location."""
+    if location.is_file():
+        # Somebody who points at the metadata means the product.
+        yield location.parent if SIGNS.search(location.name) else location
+        return
+    if is_product_folder(location):
+        yield location
+        return
+    for folder, below, files in os.walk(location):
+        here = Path(folder)
+        # A corpus that lies beside the products has thousands of folders, and none of them is one.
+        below[:] = sorted(name for name in below if not name.startswith(".") and not name.endswith(".zarr"))
+        products = [name for name in below if is_product_folder(here / name)]
+        yield from (here / name for name in products)
+        deep = len(here.relative_to(location).parts) + 1
+        below[:] = [name for name in below if name not in products and deep < DEPTH]
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            is_zip = name.lower().endswith(".zip")
+            # A raster may have the name of its band only, in a folder that has the scene's.
+            named = SENTINEL.search(name if is_zip else f"{here.name}/{name}")
+            if (is_zip and (named or _holds_product(here / name))) or (name.lower().endswith(RASTERS) and named):
+                yield here / name
+
+
+def _holds_product(archive: Path) -> bool:
+    """Whether an archive that is called anything is a product."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return any(SIGNS.search(name) for name in file.namelist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def is_product_folder(path: Path) -> bool:
+    """Whether a folder is a product: by its ending, or by the metadata in it."""
+    if not path.is_dir():
+        return False
+    return path.suffix.lower() == ".safe" or any(
+        SIGNS.search(entry.name) and entry.is_file() for entry in path.iterdir()
+    )
+
+
+def may_hold_products(location: Path) -> bool:
+    """Whether a path that a user named is worth opening as downloaded products.
+
+    >>> may_hold_products(Path("no/such/folder"))
+    False
+    """
+    if location.is_file():
+        known = (".zip", *RASTERS)
+        return location.suffix.lower() in known or SIGNS.search(location.name) is not None
+    return location.is_dir() and next(find_paths(location), None) is not None
+
+
+def stamp_of(path: Path) -> tuple[tuple[int, int], ...]:
+    """Changes when a product does, as far as a look at its top tells.
+
+    >>> stamp_of(Path("no/such/file"))
+    ()
+    """
+    try:
+        entries = [path, *(path.iterdir() if path.is_dir() else ())]
+        return tuple(sorted((found.st_mtime_ns, found.st_size) for found in map(os.stat, entries)))
+    except OSError:
+        return ()
+
+
+def open_product(path: Path) -> Product:
+    """The product at a path, or a `SourceError` that says what is wrong with it."""
+    return _of_zip(path) if path.is_file() else _of_folder(path)
+
+
+def _of_folder(path: Path) -> Product:
+    sizes = {}
+    for folder, _, files in os.walk(path):
+        for name in files:
+            file = Path(folder, name)
+            try:
+                sizes[file.relative_to(path).as_posix()] = file.stat().st_size
+            except OSError:
+                continue  # a link that leads nowhere: the file is not there
+    return Product(path, "", sizes)
+
+
+def _of_zip(path: Path) -> Product:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise SourceError(
+            f"{path.name} is no whole archive ({error}): its download was cut short. Download it again."
+        ) from error
+    for member in members:
+        name = member.filename
+        # The upper half of these bits is the kind of file on Unix; 0o12 is a link.
+        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or member.external_attr >> 28 == 0o12:
+            raise SourceError(f"{path.name} holds {name!r}, which leads out of the archive. No product does: left out.")
+        if member.flag_bits & 1:
+            raise SourceError(f"{path.name} is encrypted. Unpack it, and give the folder.")
+    # Its own folder: where the metadata lies that is nearest to the top.
+    signs = sorted((m.filename for m in members if SIGNS.search(m.filename)), key=lambda name: (name.count("/"), name))
+    tops = {m.filename.split("/", 1)[0] + "/" for m in members if "/" in m.filename}
+    inner = signs[0].rpartition("/")[0] if signs else ""
+    inner = f"{inner}/" if inner else tops.pop() if not signs and len(tops) == 1 else ""
+    sizes = {m.filename[len(inner) :]: m.file_size for m in members if m.filename.startswith(inner)}
+    return Product(path, inner, sizes)
