@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # What a distribution is called where one imports it.
 IMPORTED = {
-    "earthengine-api": "ee", "google-auth": "google.auth", "lightning": "lightning", "scikit-learn": "sklearn", "moto": "moto",
+    "earthengine-api": "ee", "google-auth": "google.auth", "scikit-learn": "sklearn",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
 }  # fmt: skip
 SCRIPT = """
