@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,16 +285,16 @@ def _opens(source: Any, sensor: str, scene: str) -> bool:
 
     from deepsentinel.sources.engine.rasters import looked_into
 
-    try:
+    failures = (DeepSentinelError, OSError, KeyError, AttributeError, rasterio.errors.RasterioError)
+    with suppress(*failures):
         if (reaches := getattr(source, "reaches", None)) is not None:
             return bool(reaches(sensor, scene))
         item = source.items_of(sensor, [scene])[scene]
         for ref in list(source.assets_of(item).values())[:PROBES]:
-            href = source.resolve(ref.href, item, ref.key)
-            with looked_into(href, source.gdal_options()):
-                return True
-    except (DeepSentinelError, OSError, KeyError, AttributeError, rasterio.errors.RasterioError):
-        return False
+            with suppress(*failures):
+                href = source.resolve(ref.href, item, ref.key)
+                with looked_into(href, source.gdal_options()):
+                    return True
     return False
 
 

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from deepsentinel.errors import SourceError
 
-_USER = re.compile(r"(?<=://)[^/\s@?#\"']+@")
+# A password may hold an "@", and, written as it should not be, a slash.
+_USER = re.compile(r"(?<=://)(?:[^/\s?#\"']+@|[^/\s:@?#\"']+:[^\s@?#\"']*@)")
 _QUERY = re.compile(r"\?[^\s\"'<>()]*=[^\s\"'<>()]*")
 _NAMED = re.compile(
     r"(?i)\b((?:x-amz-|x-goog-)[\w-]+|awsaccesskeyid|[\w-]*(?:signature|token|secret|passw(?:or)?d|api[_-]?key|"

@@ -49,6 +49,9 @@ _SIGNATURE = re.compile(
     r"awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|access_token|token)"
 )
 
+# Without one of these there is no signature, and short names such as "sr" may well say which file is meant.
+_SIGNED = re.compile(r"(?i)sig|signature|x-amz-signature|x-goog-signature|access_token|token")
+
 
 def unsigned(href: str) -> str:
     """An address without what only signs it.
@@ -57,7 +60,9 @@ def unsigned(href: str) -> str:
     'https://a.org/B02.tif?versionId=7'
     """
     parts = urlsplit(href)
-    kept = sorted((name, value) for name, value in parse_qsl(parts.query, True) if not _SIGNATURE.fullmatch(name))
+    query = parse_qsl(parts.query, True)
+    signed = any(_SIGNED.fullmatch(name) for name, _ in query)
+    kept = sorted((name, value) for name, value in query if not (signed and _SIGNATURE.fullmatch(name)))
     host = parts.netloc.rpartition("@")[2].lower()
     return urlunsplit((parts.scheme.lower(), host, parts.path, urlencode(kept), ""))
 

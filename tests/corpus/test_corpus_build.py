@@ -281,6 +281,22 @@ def test_a_source_that_is_gone_stops_the_build(src: Any, plan: Plan, built: Path
     assert digest(folder) == digest(built)
 
 
+def test_a_source_without_its_first_band_is_not_gone(src: Any, tmp_path: Path) -> None:
+    scene = src.search(src.area, "2018-06-01", "2018-06-30", sensors="S2").id.iloc[0]
+    plain, asked = src.resolve, []
+
+    def resolve(href: str, item: Any, key: str) -> str:
+        asked.append(key)
+        return str(tmp_path / "nothing.tif") if len(asked) == 1 else plain(href, item, key)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(src, "resolve", resolve)
+        assert worker._opens(src, "S2", scene)
+        assert len(asked) == 2
+        patched.setattr(src, "resolve", lambda *_: str(tmp_path / "nothing.tif"))
+        assert not worker._opens(src, "S2", scene)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_full_disk_or_a_read_only_folder_stops_the_build(
     src: Any, plan: Plan, built: Path, tmp_path: Path, number: int

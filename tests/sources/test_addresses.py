@@ -265,3 +265,18 @@ def test_a_recipe_on_the_web_reads_no_file_of_mine(service: FaultService, tmp_pa
     here.write_text(vrt)
     (got,) = read_wants([Want(str(here), made_grid())])
     assert int(np.asarray(got).max()) > 0, "the same on this machine is the user's own affair"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://me:p@ss@a.org/x.tif", "https://a.org/x.tif"),
+        ("https://me:pa/ss@a.org/x.tif", "https://a.org/x.tif"),
+        ("https://a.org/tiles@2x/x.tif", "https://a.org/tiles@2x/x.tif"),
+    ],
+)
+def test_no_part_of_a_password_is_said(address: str, told: str) -> None:
+    from deepsentinel.sources.addresses import redacted, shown
+
+    assert shown(address) == told
+    assert redacted(f"GET {address} failed") == f"GET {told} failed"

@@ -220,7 +220,7 @@ def test_two_accounts_do_not_fit_into_one_process(service: EarthEngine, world: W
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, r"cannot be read \(No such file"),
+        (None, r"cannot be read as a file \(No such file"),
         ("not json", "is no JSON"),
         ('{"type": "authorized_user"}', "of type 'authorized_user'"),
     ],
@@ -238,6 +238,12 @@ def test_a_pasted_key_stands_in_no_message(private_key: str) -> None:
         with pytest.raises(InputError, match="is no path") as problem:
             ds.open_source("earth-engine", credentials=pasted)
         assert "MII" not in "".join(traceback.format_exception(problem.value))
+
+
+def test_a_pasted_token_stands_in_no_message() -> None:
+    with pytest.raises(InputError, match="cannot be read as a file") as problem:
+        ds.open_source("earth-engine", credentials="ya29.a0SECRET")
+    assert "SECRET" not in "".join(traceback.format_exception(problem.value)).replace('credentials="ya29.a0SECRET"', "")
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from range_server import RangeServer
 
 from deepsentinel.errors import ReadError
 from deepsentinel.sources.engine import Want, iter_wants, read_wants, remote
+from deepsentinel.sources.engine.remote import NotLaidOut, RemoteTiff
 
 UTM31 = "EPSG:32631"
 WEST, NORTH = 600_000.0, 5_500_020.0
@@ -292,3 +294,14 @@ def test_a_server_without_ranges_still_serves(server: RangeServer) -> None:
     wants = [Want(f"{server.url}/s2_4.tif", grid_at(r, r)) for r in (0, 400, 1000)]
     assert_like_local(read_wants(wants), wants, server)
     assert len(server.log) == 1
+
+
+def test_directories_that_point_back_at_each_other_end() -> None:
+    entries = [(256, 512), (257, 512), (322, 512), (323, 512), (324, 4096), (325, 100)]
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = b"II" + struct.pack("<HIH", 42, 8, len(entries)) + body + struct.pack("<I", 8)
+    data = head.ljust(64 * 1024, b"\0")
+    tiff = RemoteTiff("https://a.org/b.tif", overviews=False, read=lambda first, count: data[first : first + count])
+    assert tiff.shape(0) == (512, 512)
+    with pytest.raises(NotLaidOut):
+        RemoteTiff("https://a.org/b.tif", overviews=True, read=lambda first, count: data[first : first + count])

@@ -102,6 +102,7 @@ def test_another_signature_is_no_other_file(service: FaultService, tmp_path: Pat
         ("https://a.org/get?file=a.tif&sig=x", "https://a.org/get?sig=y&file=b.tif", False),
         ("https://a.org/get?key=a.tif", "https://a.org/get?key=b.tif", False),
         ("https://a.org/get?src=a.tif", "https://a.org/get?src=b.tif", False),
+        ("https://a.org/wcs?sr=1&id=3", "https://a.org/wcs?sr=2&id=3", False),
         ("https://a.org/b.tif?versionId=1", "https://a.org/b.tif?versionId=2", False),
         ("https://a.org/b.tif", "http://a.org/b.tif", False),
         ("https://a.org/b.tif", "https://a.org:8443/b.tif", False),

@@ -128,7 +128,7 @@ def download(
     if todo and not dry_run:
         assert service is not None
         shelf.make()
-        _check_room(todo, shelf, extract)
+        _check_room(todo, shelf, extract, threads or service.most_connections)
         _warn_of_land(wanted, jobs)
         assert todo[0].product is not None
         service.key(todo[0].product)  # whoever is not signed in had better know before anything
@@ -247,10 +247,10 @@ def _words_of_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _check_room(todo: Sequence[Job], shelf: Folder, extract: bool) -> None:
+def _check_room(todo: Sequence[Job], shelf: Folder, extract: bool, threads: int) -> None:
     need = sum(max(0, _size(job) - _there_bytes(job, shelf)) for job in todo)
-    # While one is unpacked, it is there twice.
-    need += max(map(_size, todo)) if extract else 0
+    # While one is unpacked, it is there twice; each thread may be at it.
+    need += sum(sorted(map(_size, todo))[-threads:]) if extract else 0
     free = shutil.disk_usage(shelf.path).free
     if need > free:
         raise InputError(

@@ -233,7 +233,9 @@ def _checked_credentials(credentials: Any) -> tuple[str | None, Any]:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"credentials={text!r} cannot be read ({error.strerror}): {advice}.") from error
+        # What is no path may be a token.
+        named = repr(text) if path.suffix == ".json" else "what was given"
+        raise InputError(f"credentials=: {named} cannot be read as a file ({error.strerror}): {advice}.") from None
     except ValueError:
         pass
     if not isinstance(said, dict) or said.get("type") != "service_account":

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HEADER_BYTES = 32 * 1024  # holds the directory of a whole Sentinel scene; 2 % of one of its blocks
 HEADER_LIMIT = 8 * 1024 * 1024  # a directory that reaches further is not laid out for the cloud
+MOST_DIRECTORIES = 64
 GAP_BYTES = 4 * 1024  # ranges this near are one: a request costs more than these bytes
 WHOLE_LIMIT = 512 * 1024 * 1024  # a server that ignores ranges sends whole files; beyond this that is refused
 TRIES = 5
@@ -139,7 +140,8 @@ def _understood(href: str, answer: Answer, first: int, count: int) -> Bytes:
 
 
 def _etag(answer: Answer) -> str:
-    return answer.headers.get("ETag", "").strip().removeprefix("W/")
+    # A server that names no versions still tells when the file was written.
+    return (answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "").strip().removeprefix("W/")
 
 
 @dataclass
@@ -215,6 +217,8 @@ class RemoteTiff:
         self.directories = [self._directory(at)]
         if overviews:
             while at := self.directories[-1].next_ifd:
+                if len(self.directories) == MOST_DIRECTORIES:  # one may point back at another, for ever
+                    raise NotLaidOut
                 self.directories.append(self._directory(at))
         # Masks are directories too; an overview is a reduced image that is not one.
         kinds = [self._one(d, _SUBFILE, 0) for d in self.directories]
