@@ -9,7 +9,7 @@ names                     dtype     unit                                     no 
 B01 .. B12, B8A           uint16    reflectance x 10000, offset removed      0
 VV, VH, HH, HV            float32   backscatter in dB                        NaN
 SCL                       uint8     scene classification, codes 0 to 11      0
-angle                     float32   local incidence angle in degrees         NaN
+angle                     float32   incidence angle (ellipsoid) in degrees   NaN
 ========================  ========  =======================================  ========
 
 Anything else on the same grid (masks, class maps) may ride along. `contract.check_patch` names the first broken rule.

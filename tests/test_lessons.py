@@ -47,12 +47,14 @@ def test_tidying_takes_away_these_and_nothing_else() -> None:
     view = {"output_type": "display_data", "data": {WIDGET: {}}, "metadata": {}}
     text = {"output_type": "stream", "name": "stdout", "text": ["1"]}
     code = {"cell_type": "code", "metadata": {"execution": {"a": 1}}, "outputs": [view, text], "execution_count": 3}
+    code["source"] = ["1"]
     answer = {**code, "metadata": {"tags": ["solution"]}}
     words = {"cell_type": "markdown", "metadata": {}, "source": ["a"]}
     found = tidied({"cells": [words, code, answer], "metadata": {"widgets": {}, "kernelspec": {}}})
+    assert found["metadata"].pop("deepsentinel").keys() == {"ran"}
     assert found["metadata"] == {"kernelspec": {}}
     assert [cell.get("outputs") for cell in found["cells"]] == [None, [text], []]
-    assert [cell.get("execution_count") for cell in found["cells"]] == [None, 3, None]
+    assert [cell.get("execution_count") for cell in found["cells"]] == [None, 1, None]
     assert found["cells"][1]["metadata"] == {}
 
 

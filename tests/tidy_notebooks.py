@@ -21,7 +21,7 @@ MOST_BYTES = 2_500_000
 MOST_PICTURE_BYTES = 400_000
 # Paths of whoever ran it last, and addresses in memory, which are others each time.
 MACHINE = re.compile(
-    r"(/home/\w+|/root/|/tmp/|/var/folders/|/Users/\w+|/work/|C:\\Users|site-packages|<\w+ object at 0x|ipykernel_\d)"
+    r"(/home/\w+|/root/|/tmp/|/var/folders/|/Users/\w+|C:\\Users|site-packages|<\w+ object at 0x|ipykernel_\d)"
 )
 
 

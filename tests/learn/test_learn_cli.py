@@ -145,7 +145,7 @@ def test_a_map_is_drawn_as_it_is_asked_for(
         return []
 
     monkeypatch.setattr(ds, "predict", predict)
-    monkeypatch.setattr("deepsentinel.learn.model.OBJECT_TASKS", ("segmentation",))
+    monkeypatch.setattr("deepsentinel.learn.tasks.OBJECT_TASKS", ("segmentation",))
     words = ["predict", str(trained / "fine"), "--option", "size_px=256", "--out", str(tmp_path / "o.gpkg")]
     assert cli.main([*words, "--sensors", "s2", "--least-score", "0.9", "--device", "cpu"]) == 0
     assert (asked["sensors"], asked["least_score"], asked["device"]) == ("s2", 0.9, "cpu")

@@ -16,6 +16,7 @@ from scene_tables import scene, table
 
 import deepsentinel as ds
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, SourceError
+from deepsentinel.sources.download.folder import Damaged, Folder
 
 pytest.importorskip("eodag", reason="downloading needs the extra 'download'")
 
@@ -205,9 +206,22 @@ def test_products_are_unpacked_on_request(shop, tmp_path):
     assert shop.log == []
 
 
-@pytest.mark.parametrize("member", ["../../escaped.txt", "/escaped.txt", "x/../../../escaped.txt"])
+@pytest.mark.parametrize(
+    "member",
+    [
+        "../../escaped.txt",
+        "/escaped.txt",
+        "x/../../../escaped.txt",
+        "{safe}/{outside}/escaped.txt",
+        "{safe}/C:/escaped.txt",
+        "{safe}/./escaped.txt",
+        "{safe}\\\\escaped.txt",
+    ],
+)
 @pytest.mark.parametrize("extract", [False, True])
 def test_an_archive_that_leads_outside_is_not_kept(shop, tmp_path, member, extract):
+    # Two slashes in a row: what follows the product's own folder begins with one, and is absolute.
+    member = member.format(safe=f"{NAMES[0]}.SAFE", outside=tmp_path)
     shop.products[0].data = product_zip(NAMES[0], inside={member: b"out"})
     folder = tmp_path / "deep" / "down"
     with pytest.warns(DeepSentinelWarning, match="leads out of the archive"):
@@ -216,6 +230,19 @@ def test_an_archive_that_leads_outside_is_not_kept(shop, tmp_path, member, extra
     assert not list(tmp_path.rglob("*escaped*"))
     assert not Path("/escaped.txt").exists()
     assert [path.name for path in folder.iterdir()] == [".downloads"]
+
+
+@pytest.mark.parametrize("outside", ["/", "../../"])
+def test_nothing_is_unpacked_outside_even_if_its_name_was_taken_for_good(tmp_path, monkeypatch, outside):
+    folder = Folder(tmp_path / "deep" / "down")
+    folder.make()
+    member = f"{tmp_path}/escaped.txt" if outside == "/" else f"{outside}escaped.txt"
+    folder.part(NAMES[0]).write_bytes(product_zip(NAMES[0], inside={f"{NAMES[0]}.SAFE/{member}": b"out"}))
+    monkeypatch.setattr("deepsentinel.sources.safe.files.leads_out", lambda name: False)
+    with pytest.raises(Damaged, match="leads out of the archive"):
+        folder.finish(NAMES[0], extract=True)
+    assert not list(tmp_path.rglob("*escaped*"))
+    assert [path.name for path in folder.path.iterdir()] == [".downloads"]
 
 
 def test_a_name_that_leads_elsewhere_is_no_product(shop, tmp_path):

@@ -348,6 +348,8 @@ def test_a_stop_ends_it_soon_and_keeps_what_came(shop, tmp_path):
 CHILD = """
 import sys
 sys.path[:0] = {paths!r}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests in the background ignores it
 import deepsentinel as ds
 from test_download import scenes_of
 got = ds.download(scenes_of({names!r}), {folder!r}, progress=False)

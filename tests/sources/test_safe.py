@@ -311,6 +311,10 @@ def broken(folder: Path, fault: str) -> str:
         elif fault == "slip":
             with zipfile.ZipFile(archive, "a") as file:
                 file.writestr("../../escaped.txt", "out")
+        elif fault in ("absolute", "drive"):
+            outside = {"absolute": f"/{folder.parent}/escaped.txt", "drive": "/C:/x"}[fault]
+            with zipfile.ZipFile(archive, "a") as file:
+                file.writestr(safe.name + outside, "out")
         elif fault == "link":
             info = zipfile.ZipInfo(f"{safe.name}/GRANULE/passwd.xml")
             info.external_attr = 0o120777 << 16
@@ -332,6 +336,8 @@ FAULTS = {
     "cut zip": "cut short",
     "damaged zip": "Download",
     "slip": "leads out of the archive",
+    "absolute": "leads out of the archive",
+    "drive": "leads out of the archive",
     "link": "leads out of the archive",
 }
 

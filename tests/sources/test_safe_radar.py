@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
@@ -25,6 +26,7 @@ from deepsentinel.sources.safe import render
 from deepsentinel.sources.safe.calibration import Calibration
 from deepsentinel.sources.safe.files import open_product
 from deepsentinel.sources.safe.places import Geolocation, Places
+from deepsentinel.sources.safe.sea import land_share
 
 LINES, PIXELS = 1100, 1300
 SEA = (101.0, 79.5, 104.0, 80.2)
@@ -181,7 +183,7 @@ def test_noise_that_is_gone_is_not_taken_twice_and_old_noise_has_one_list(
     dn = np.full((LINES, PIXELS), 200, "uint16")
     gain = plain.table(plain.gain, 500, 525)
     level = {}
-    for name in ("new", "done", "old"):
+    for name in ("new", "done", "old", "bare"):
         safe = grd_product(real, tmp_path / name, {"HH": dn})
         noise = safe / "annotation/calibration/noise-ew-hh.xml"
         if name == "done":
@@ -192,13 +194,17 @@ def test_noise_that_is_gone_is_not_taken_twice_and_old_noise_has_one_list(
                 noise, ("noiseRangeVector", "noiseVector"), ("noiseRangeLut", "noiseLut"),
                 ("<noiseAzimuthVectorList.*</noiseAzimuthVectorList>", ""),
             )  # fmt: skip
+        if name in ("done", "bare"):
+            noise.unlink()
         source = ds.open_source(safe)
         patch = source.read(source.search(SEA).iloc[0], grid, bands=["HH"])
+        assert patch.attrs["noise_removed"] is (name != "bare")
         level[name] = float(10 ** (patch["HH"][4, 4] / 10))
     across = plain.table(plain.noise, 500, 525)
     assert level["done"] == pytest.approx(200**2 / gain**2, rel=2e-3)
     assert level["old"] == pytest.approx((200**2 - across) / gain**2, rel=2e-3)
     assert level["new"] == pytest.approx(plain.sigma0(200, 500, 525), rel=2e-3)
+    assert level["bare"] == level["done"]
     assert len({round(value, 4) for value in level.values()}) == 3
 
 
@@ -212,6 +218,32 @@ def test_dark_sea_is_dark_and_not_missing(real: Path, annotations: Any, tmp_path
     known = ~np.isnan(values)
     assert 0.3 < known.mean() < 0.9
     np.testing.assert_allclose(values[known], -50, atol=1e-4)
+
+
+def test_averages_over_sea_in_the_noise_are_not_lifted(
+    real: Path, annotations: Any, tmp_path: Path, cache: Path
+) -> None:
+    """A tenth of the noise is what the sea sends back: speckle puts more than half of the pixels below zero."""
+    product = open_product(annotations[0])
+    names = ("annotation/ew-hv.xml", *(f"annotation/calibration/{k}-ew-hv.xml" for k in ("calibration", "noise")))
+    calibration = Calibration.of(*(product.xml(name) for name in names), PIXELS, "x")
+    noise = calibration.noise_window(slice(0, LINES), slice(0, PIXELS))
+    gain = calibration.gain.window(slice(0, LINES), slice(0, PIXELS)) ** 2
+    truth = 0.1 * float(np.median(noise / gain))
+    speckle = np.random.default_rng(8).gamma(4, 1 / 4, noise.shape)
+    dn = np.maximum(np.rint(np.sqrt((noise + truth * gain) * speckle)), 1).astype("uint16")
+    source, row = scene(tmp_path, {"HV": dn}, real)
+    point = annotations[1]["hv"].points[500, 525]
+    fine = around(point["longitude"], point["latitude"], size=401)
+    for size in (80, 400, 800):
+        grid = GeoBox.from_bbox(fine.boundingbox, fine.crs, resolution=size)
+        values = source.read(row, grid, bands=["HV"])["HV"].values
+        assert not np.isnan(values).any()
+        if size >= 400:  # finer pixels of decibels hold no negative ones to make up for the others
+            assert 10 * np.log10(np.mean(10 ** (values / 10)) / truth) == pytest.approx(0, abs=0.3)
+    values = source.read(row, fine, bands=["HV"])["HV"].values
+    assert not np.isnan(values).any()
+    assert (values < -49.9).mean() > 0.3
 
 
 def test_beside_nothing_power_is_what_it_is_elsewhere(
@@ -357,7 +389,12 @@ def test_the_height_of_the_sea_moves_pixels(real: Path, annotations: Any, tmp_pa
         at = np.unravel_index(np.nanargmax(patch["HH"].values), patch["HH"].shape)
         found[height] = np.array([float(patch.x[at[1]]), float(patch.y[at[0]])])
         assert patch.attrs["sea_height_m"] == height
+    # what is stated for one metre is the most that it can be anywhere in the scene
+    steepest = min(point["incidenceAngle"] for point in annotations[1]["hh"].points.values())
+    by_metre = patch.attrs["placement_shift_per_m"]
+    assert by_metre == pytest.approx(1 / np.tan(np.deg2rad(steepest)), abs=0.01)
     moved = float(np.linalg.norm(found[100.0] - found[0.0]))
+    assert moved <= 100 * by_metre + 60
     assert moved == pytest.approx(100 / np.tan(np.deg2rad(point["incidenceAngle"])), abs=60)
 
 
@@ -377,11 +414,27 @@ def test_land_is_refused_with_the_reason_and_what_to_take(
     (failure,) = source.read_many(row, grid)
     assert not failure
     assert re.search(said, str(failure.error))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(NothingFoundError, match=said):  # plans of corpora go on without such places
         source.search(inland)
     told = ds.open_source(tmp_path, s1_over_land=True)
     assert len(told.search(inland)) == 1
     assert told.read(row, ds.geobox(inland, crs="EPSG:3413", resolution=400))["HH"].isnull().all()
+
+
+def test_windows_at_sea_in_an_area_by_the_coast_are_found_and_read(
+    real: Path, annotations: Any, tmp_path: Path, cache: Path
+) -> None:
+    dn = np.full((LINES, PIXELS), 300, "uint16")
+    source, row = scene(tmp_path, dn, real)
+    coast = (95.0, 79.4, 104.0, 80.2)
+    share = land_share(shapely.intersection(row.geometry, shapely.box(*coast)))
+    assert 0.25 < share < 0.98
+    (found,) = source.search(coast, sensors="S1").itertuples()
+    assert found.id == row.id
+    point = annotations[1]["hh"].points[500, 525]
+    assert not source.read(row, around(point["longitude"], point["latitude"]))["HH"].isnull().any()
+    with pytest.raises(ReadError, match="is land"):
+        source.read(row, ds.geobox((95.0, 79.4, 97.0, 79.9), crs="EPSG:3413", resolution=400))
 
 
 # -- the cache, and what is broken -------------------------------------------------------------------------------------

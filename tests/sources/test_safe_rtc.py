@@ -61,7 +61,7 @@ def test_hyp3_names_say_quantity_and_unit(
     name = HYP3.format(kind)
     for band in ("VV", "VH"):
         write(tmp_path / name / f"{name}_{band}.tif", made(power(band)), nodata=0)  # type: ignore[operator]
-    write(tmp_path / name / f"{name}_inc_map.tif", np.full((SIZE, SIZE), np.deg2rad(38.5)))
+    write(tmp_path / name / f"{name}_inc_map_ell.tif", np.full((SIZE, SIZE), np.deg2rad(38.5)))
     write(tmp_path / name / f"{name}_dem.tif", np.full((SIZE, SIZE), 100.0))
     if packed:
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
@@ -75,6 +75,24 @@ def test_hyp3_names_say_quantity_and_unit(
     for band in ("VV", "VH"):
         same(patch, band)
     np.testing.assert_allclose(patch["angle"], 38.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("ellipsoidal", [False, True])
+def test_angles_against_the_slope_are_no_angle_of_ours(tmp_path: Path, ellipsoidal: bool) -> None:
+    name = HYP3.format("gpuned")
+    for folder, scene, local, other, factor in (
+        ("hyp3", name, "inc_map", "inc_map_ell", np.deg2rad(1)),
+        ("opera", OPERA, "local_incidence_angle", "incidence_angle", 1.0),
+    ):
+        write(tmp_path / folder / f"{scene}_VV.tif", power("VV"))
+        write(tmp_path / folder / f"{scene}_{local}.tif", np.full((SIZE, SIZE), 21.0 * factor))
+        if ellipsoidal:
+            write(tmp_path / folder / f"{scene}_{other}.tif", np.full((SIZE, SIZE), 38.5 * factor))
+        _, patch = read(tmp_path / folder)
+        same(patch, "VV")
+        assert ("angle" in patch) == ellipsoidal
+        if ellipsoidal:
+            np.testing.assert_allclose(patch["angle"], 38.5, atol=1e-4)
 
 
 def test_opera_and_planetary_computer_are_gamma0_in_power(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ class Folder:
             # Names that lead outside have been refused; each member is opened by us and written where we say.
             for member in product.sizes:
                 file = folder / member
+                if not file.resolve().is_relative_to(folder.resolve()):
+                    raise Damaged(f"{name} holds {member!r}, which leads out of the archive. No product does.")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(product.inner + member) as data, file.open("wb") as out:
                     shutil.copyfileobj(data, out, PIECE)

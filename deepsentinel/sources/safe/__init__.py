@@ -7,6 +7,7 @@ and `sea` says where that may be done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import shapely
 
 from deepsentinel.bands import REFLECTANCE_SCALE
-from deepsentinel.errors import InputError, ReadError, SourceError, warn
+from deepsentinel.errors import InputError, NothingFoundError, ReadError, SourceError, warn
 from deepsentinel.progress import progress
 from deepsentinel.sources.assets import AssetRef, Item
 from deepsentinel.sources.base import When
@@ -30,7 +31,7 @@ from .files import RASTERS, Product, find_paths, has_jpeg2000, is_image, may_hol
 from .optical import ANGLES, PRODUCT_XML, lacks_offsets, optical_items
 from .radar import GRD_KEY
 from .rtc import Raster, rtc_items
-from .sea import MOST_LAND, SeaPlan, check_map, land_share, refusal
+from .sea import ALL_LAND, SeaPlan, check_map, land_share, refusal
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -139,8 +140,10 @@ class SafeSource(StacSource):
 
     Sentinel-1 GRD over sea: calibrated to sigma0, its thermal noise taken out, put where it meets the sea, on a polar
     or UTM map (`s1_crs` chooses another); done once for a scene, and kept in the cache folder. `s1_height_m` is the
-    height of the sea above the ellipsoid there. Over land it is refused, because pixels there are off by as much as
-    the ground is high; `s1_over_land=True` reads it all the same.
+    height of the sea above the ellipsoid there (the geoid's, within 110 m; 0 if not given). Patches state the height
+    that was used (`sea_height_m`), how far a pixel may be off if the sea lies there (`placement_error_m`), and what
+    each metre that it lies higher or lower adds to that (`placement_shift_per_m`). Over land it is refused, because
+    pixels there are off by as much as the ground is high; `s1_over_land=True` reads it all the same.
 
     >>> import tempfile
     >>> SafeSource(tempfile.mkdtemp())
@@ -223,20 +226,23 @@ class SafeSource(StacSource):
                 warn(f"{self.name}: {remark}")
 
     def _at_sea(self, rows: list[Row], query: Query) -> list[Row]:
-        """Without GRD scenes that show mostly land in the area that was searched."""
+        """Without GRD scenes that show nothing but land in the area that was searched.
+
+        An area by a coast holds windows at sea; each window is looked at when it is read (see `SeaPlan`).
+        """
         on_land = []
         for row in rows:
             item = self._items[row["sensor"], row["id"]]
             if GRD_KEY in item["properties"]:
                 share = land_share(shapely.intersection(row["geometry"], query.geometry))
-                if share > MOST_LAND:
+                if share >= ALL_LAND:
                     on_land.append((row, share))
         if not on_land:
             return rows
         row, share = on_land[0]
         told = f"{row['id']}: {refusal(share)}"
         if len(on_land) == len(rows):
-            raise InputError(told)
+            raise NothingFoundError(told)
         warn(f"{self.name}: {len(on_land)} radar scene(s) were left out, such as {told}")
         return [row for row in rows if row["id"] not in {gone["id"] for gone, _ in on_land}]
 
@@ -287,6 +293,8 @@ class SafeSource(StacSource):
             "placement": "where pixels meet the sea, by orbit, time and range",
             "placement_error_m": round(radar.grid.error_m, 1),
             "sea_height_m": self._s1_height_m,
+            # What a sea that lies higher or lower than that moves pixels by, for each metre, where it is most.
+            "placement_shift_per_m": round(1 / math.tan(math.radians(float(radar.grid.angle_deg.min()))), 2),
         }
         stated = {field.name: getattr(plan, field.name) for field in fields(plan)}
         return SeaPlan(**stated | {"attrs": plan.attrs | said}, over_land=self._s1_over_land)

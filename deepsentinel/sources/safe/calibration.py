@@ -57,6 +57,11 @@ class Lut:
         return np.asarray((1 - share) * self.values[after - 1, cols] + share * self.values[after, cols])
 
 
+def noise_is_gone(annotation: Element) -> bool:
+    """Whether a product came with its thermal noise taken out already."""
+    return (annotation.findtext(".//thermalNoiseCorrectionPerformed") or "").strip().lower() == "true"
+
+
 def _list(vector: Element, name: str) -> Floats:
     values = np.array(numbers(vector.findtext(name)))
     if not len(values):
@@ -94,8 +99,7 @@ class Calibration:
         gain = Lut.of(list(calibration.iter("calibrationVector")), "sigmaNought", pixels, f"{where}: its calibration")
         if float(gain.values.min()) <= 0:
             raise ReadError(f"{where}: its calibration has factors that are not positive. Download the product again.")
-        done = (annotation.findtext(".//thermalNoiseCorrectionPerformed") or "").strip().lower() == "true"
-        if done or noise is None:
+        if noise is None or noise_is_gone(annotation):
             return cls(gain, None)
         # Until 2018 there was one list, and it had no word for the direction.
         vectors, values = list(noise.iter("noiseRangeVector")), "noiseRangeLut"

@@ -285,6 +285,16 @@ def _of_folder(path: Path) -> Product:
     return Product(path, "", sizes)
 
 
+def leads_out(name: str) -> bool:
+    """Whether the name of an archive's member may mean a place outside, also once its first folders are cut off.
+
+    >>> [leads_out(name) for name in ("a.SAFE/b.xml", "a.SAFE//etc/b", "a/../../b", "a.SAFE/C:/b", "/etc/b")]
+    [False, True, True, True, True]
+    """
+    # An empty part makes what follows it absolute; a colon is a drive on Windows.
+    return any(part in ("", ".", "..") or ":" in part for part in re.split(r"[/\\]", name))
+
+
 def _of_zip(path: Path) -> Product:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -296,7 +306,7 @@ def _of_zip(path: Path) -> Product:
     for member in members:
         name = member.filename
         # The upper half of these bits is the kind of file on Unix; 0o12 is a link.
-        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or member.external_attr >> 28 == 0o12:
+        if leads_out(name) or member.external_attr >> 28 == 0o12:
             raise SourceError(f"{path.name} holds {name!r}, which leads out of the archive. No product does: left out.")
         if member.flag_bits & 1:
             raise SourceError(f"{path.name} is encrypted. Unpack it, and give the folder.")

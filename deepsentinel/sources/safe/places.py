@@ -7,7 +7,8 @@ beside an island along. So the points are not interpolated. Each pixel is put wh
 square to the flight, at its distance from the satellite, which the annotation's polynomials tell for every second.
 
 The points then are the check: computed at their own heights, they must come out where the annotation has them. How far
-the farthest is off is the placement error that patches state.
+the farthest is off is the placement error that patches state. What it leaves out is how high the sea lies above the
+ellipsoid, which the annotation does not tell: that moves pixels by its height over the tangent of the angle.
 """
 
 from __future__ import annotations

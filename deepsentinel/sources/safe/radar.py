@@ -15,7 +15,7 @@ import shapely
 from deepsentinel.errors import ReadError, SourceError
 from deepsentinel.sources.assets import Item
 
-from .calibration import Calibration
+from .calibration import Calibration, noise_is_gone
 from .files import Product, text
 from .places import Geolocation, map_for
 
@@ -179,8 +179,8 @@ def _read(key: tuple[str, tuple[tuple[int, int], ...]]) -> Radar:
     if lines is None or pixels is None:
         raise ReadError(f"{name}: its annotation does not say how large the image is. {BAD}")
     grid = Geolocation.of(annotation, name)
-    lacking = [band for band, one in files.items() if one.noise is None]
-    return Radar(product, (lines, pixels), grid.spacing_m, grid, files, noise_removed=not lacking)
+    free = all(one.noise is not None or noise_is_gone(product.xml(one.annotation)) for one in files.values())
+    return Radar(product, (lines, pixels), grid.spacing_m, grid, files, noise_removed=free)
 
 
 def read_radar(item: Item) -> Radar:

@@ -2,7 +2,8 @@
 
 Block by block of the map: where its pixels lie in the image, the window of the image that takes, calibrated and freed
 of noise, and interpolated in linear power between the four pixels around. So memory stays small however large the scene
-is. The files hold linear power; every read from them averages and interpolates power, never decibels.
+is. The files hold linear power, negative where a pixel lies below the mean noise; every read from them averages and
+interpolates power, never decibels, and `SeaPlan` cuts what is still negative then.
 """
 
 from __future__ import annotations
@@ -38,15 +39,12 @@ from .radar import Radar, calibration_of
 T = TypeVar("T")
 R = TypeVar("R")
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Raised whenever a pixel of any scene changes, so that old files are not mistaken for new ones."""
 CACHE_BYTES = 20_000_000_000
 IN_USE_S = 600.0
 """A scene that was asked for so recently may still be being read."""
 BLOCK_PX, NODE_PX = 512, 32
-FLOOR = 1e-5
-"""Linear sigma0 of a pixel that does not rise above the noise: -50 dB, below anything measured. Not 0, which would make
-it missing, and the darkest sea with it."""
 THREADS = 4
 ABANDONED_S, POLL_S = 30.0, 0.2
 
@@ -228,8 +226,8 @@ def _warp(
         if lines.start >= lines.stop or pixels.start >= pixels.stop:
             return corner, None
         power = calibration.sigma0(images.read(lines, pixels), lines, pixels)
-        found = between(power, line - lines.start, pixel - pixels.start)
-        return corner, np.where(np.isnan(found), found, np.maximum(found, np.float32(FLOOR)))
+        # Negative where speckle falls below the mean noise: cut here, every average of dark sea would be too bright.
+        return corner, between(power, line - lines.start, pixel - pixels.start)
 
     corners = [(row, col) for row in range(0, shape[0], BLOCK_PX) for col in range(0, shape[1], BLOCK_PX)]
     try:

@@ -21,7 +21,9 @@ from deepsentinel.errors import SourceError
 from deepsentinel.sources.assets import Item
 
 CHANNEL = re.compile(r"(^|[_.\-])(VV|VH|HH|HV)(?=[_.\-]|$)", re.I)
-ANGLE = re.compile(r"(^|[_.\-])(angle|inc_map|local_incidence_angle|incidence_angle)(?=[_.\-]|$)", re.I)
+ANGLE = re.compile(r"(^|[_.\-])(angle|inc_map_ell|incidence_angle)(?=[_.\-]|$)", re.I)
+# Against the slope of the ground and not the ellipsoid's upright: another quantity, that no band here has.
+LOCAL_ANGLE = re.compile(r"(^|[_.\-])(inc_map(?!_ell)|loc(al)?_(inc|angle)\w*|lia)(?=[_.\-]|$)", re.I)
 STAMP = r"(\d{8}T\d{6})Z?"
 HYP3 = re.compile(rf"S1([A-D])_(\w\w)_{STAMP}_[SD][VH]\w_RTC(\d+)_G_([gs])([pad])\w{{4}}_\w{{4}}", re.I)
 OPERA = re.compile(rf"OPERA_L2_RTC-S1_T(\d+)-\d+-\w+_{STAMP}_{STAMP}_S1([A-D])_\d+_v[\d.]+", re.I)
@@ -77,6 +79,8 @@ def rtc_items(rasters: Iterable[Raster]) -> tuple[list[Item], list[str]]:
 
 
 def _band(raster: Raster) -> str | None:
+    if LOCAL_ANGLE.search(raster.stem):
+        return None
     if ANGLE.search(raster.stem):
         return "angle"
     found = list(CHANNEL.finditer(raster.stem))

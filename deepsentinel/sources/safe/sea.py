@@ -12,7 +12,7 @@ import shapely
 
 from deepsentinel.errors import InputError, ReadError
 from deepsentinel.sources.assets import Item
-from deepsentinel.sources.plans import Plan
+from deepsentinel.sources.plans import Array, Plan
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 MOST_LAND = 0.25
 """A share of land beyond this makes a place land: outlines of coasts are right to ten kilometres only."""
+ALL_LAND = 0.98
+"""From this share of land on no window in an area can be at sea."""
+FLOOR = 1e-5
+"""Linear sigma0 of what does not rise above the noise: -50 dB, below anything measured. Not 0, which would make it
+missing, and the darkest sea with it."""
 
 
 @dataclass
@@ -36,6 +41,12 @@ class SeaPlan(Plan):
         if share > MOST_LAND:
             raise ReadError(f"Scene {self.item['id']}: {refusal(share)}")
         return super().wants(grid, resolve)
+
+    def _convert(self, name: str, stored: Array) -> Array:
+        # After averaging, not before: what is left of the noise averages out only with its negative half.
+        if self.quantities.get(name) == "power":
+            stored = np.maximum(stored, np.float32(FLOOR))
+        return super()._convert(name, stored)
 
 
 def land_share(geometry: BaseGeometry) -> float:
