@@ -10,7 +10,7 @@ import numpy as np
 
 from deepsentinel.aoi import square, utm_crs
 from deepsentinel.bands import DTYPES, S1_BANDS, S2_BANDS, SCL_CLOUDY, sensor_of
-from deepsentinel.errors import InputError, NothingFoundError, warn
+from deepsentinel.errors import InputError, NothingFoundError, StoppedError, warn
 from deepsentinel.grids import crs_of, grid_of, transformer, variable
 from deepsentinel.progress import progress
 
@@ -61,7 +61,7 @@ def read_point(
     on_read
         Is called with what there is so far, after each date; dates come in an order that shows the whole year soon.
     stop
-        A function that says whether to stop; what was read until then is returned.
+        A function that says whether to stop; what was read until then is returned; `StoppedError` if that is nothing.
 
     Returns
     -------
@@ -114,6 +114,8 @@ def read_point(
                 break
         left = others
     if not read:
+        if stop is not None and stop():
+            raise StoppedError(f"Reading was stopped before there was data at {_words(lon, lat)}.")
         if problems:
             raise problems[0]
         raise NothingFoundError(

@@ -223,7 +223,7 @@ class AreaPanel(Panel):
             self.jobs.stop("scenes")
             self.state.drop("scenes")
             return
-        line, values = "src.search(aoi, start, end)", {}
+        line, values = "src.search(aoi, start, end)", dict[str, Any]()
         if self.cloud.value < 100:
             line, values = "src.search(aoi, start, end, max_cloud={cloud})", {"cloud": whole(self.cloud.value)}
         self.state.drop("scenes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -36,9 +37,13 @@ class CorpusPanel(Panel):
         self.load = self.button("Open", self.open_corpus, tip="Open the corpus at this path")
         self.names = self.control(ipywidgets.SelectMultiple, "Labels to burn", options=[], rows=3)
         self.names.layout.width = "250px"
-        self.size = self.control(ipywidgets.Dropdown, "Window", options=[("64 px", 64), ("96 px", 96), ("128 px", 128)])
+        sizes = [(f"{size} px", size) for size in (64, 96, 128)]
+        self.size = self.control(ipywidgets.Dropdown, "Window", lambda _: self._other(), options=sizes)
         self.size.layout.width = "150px"
-        self.dates = self.control(ipywidgets.BoundedIntText, "Dates each", value=3, min=1, max=24, **NUMBER)
+        self.dates = self.control(
+            ipywidgets.BoundedIntText, "Dates each", lambda _: self._other(), value=3, min=1, max=24, **NUMBER
+        )
+        self._wanted: tuple[int, int] | None = None
         self.make_plan = self.button("Plan", self.plan, tip="Count windows and cost, before anything is read")
         self.make = self.button("Build", self.build, main=True, tip="Read pixels and burn labels, into the path above")
         self.halt = self.stopper(
@@ -72,10 +77,17 @@ class CorpusPanel(Panel):
     def _plan(self, then: Callable[[Any], object]) -> None:
         if "aoi" not in self.state:
             raise InputError(NO_AREA)
+        self._wanted = self.size.value, self.dates.value
         self.state.do("places", "ds.cover(aoi, {size})", size=self.size.value)
         line = "ds.plan_corpus(places, src, start=start, end=end, size_px={size}, per_place={dates}, choose={how})"
         values = {"size": self.size.value, "dates": self.dates.value, "how": "random"}
         self.run("plan", line, text="Planning", then=then, **values)
+
+    def _other(self) -> None:
+        """Other windows, or another number of dates: what was planned, or is being planned, is not what is wanted."""
+        # A build that is under way goes on with its own plan.
+        if not self.jobs.running("built"):
+            self.state.drop("places")
 
     def _planned(self, plan: Any) -> None:
         told = {} if plan is None else dict(cost_table(plan))
@@ -87,7 +99,7 @@ class CorpusPanel(Panel):
             self.path.value = "corpus.zarr"
         if not self.names.value:
             raise InputError("Choose the labels that are to be learnt; a source without any learns from a corpus only.")
-        if "plan" in self.state:
+        if "plan" in self.state and self._wanted == (self.size.value, self.dates.value):
             self._build(self.state["plan"])
         else:
             self._plan(self._build)
@@ -104,19 +116,21 @@ class CorpusPanel(Panel):
         hidden = {"progress": False, "on_progress": self.guard(self._progressed)}
         path, text = self.path.value.strip(), f"Building {len(plan.samples)} samples"
         self.planned.value = ""
-        self.run("built", line, hidden, text=text, then=self._built, stop=self.halt, path=path)
+        then = partial(self._built, path)
+        self.run("built", line, hidden, text=text, then=then, stop=self.halt, path=path)
 
     def _progressed(self, progress: Any) -> None:
         self.planned.value = f"{progress.done} of {progress.total} samples, {progress.rate:.1f} a second"
 
-    def _built(self, report: Any) -> None:
+    def _built(self, path: str, report: Any) -> None:
         if report.left:
             # The line by itself would build all of it.
             self.state.drop("built")
             self.planned.value = f"{report.ok} of {report.ok + report.failed + report.left} samples are there"
             self.say(f"Stopped; press Build to go on, or Open to take what is in {report.path}.")
             return
-        self.run("corpus", "ds.open_corpus(built.path)", text="Opening the corpus")
+        # By its path alone: another area takes the plan away, and neither what is built nor what learnt from it.
+        self.run("corpus", "ds.open_corpus({path})", text="Opening the corpus", path=path)
         self.planned.value = f"{report.ok} samples in {report.seconds:.0f} s, {report.failed} failed"
 
     def _opened(self, src: Any) -> None:

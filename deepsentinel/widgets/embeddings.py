@@ -22,7 +22,7 @@ from .examples import Strip
 from .jobs import Jobs
 from .panel import Panel
 from .shapes import CHOSEN, cell_m, middle_of, squares
-from .state import State
+from .state import Made, State
 
 COLOURS, GROUPS, NOTHING = "Colours", "Groups", "Nothing"
 SENSORS = {"S1 and S2": "both", "Sentinel-1": "s1", "Sentinel-2": "s2"}
@@ -51,6 +51,8 @@ class EmbeddingPanel(Panel):
         super().__init__(state, canvas, jobs)
         self._painting = threading.RLock()
         self._quiet, self._front = False, True
+        # Whether the heat map is what is looked at: two scales of colours at once nobody can read.
+        self._searching = False
         self._asked: dict[str, list[tuple[float, float]]] = {LIKE: [], UNLIKE: []}
         self.facts = self.note("")
         names = [spec.name for spec in ds.ready_encoders()]
@@ -76,7 +78,7 @@ class EmbeddingPanel(Panel):
         self.clear = self.button("Clear", self.forget, tip="Forget what was clicked")
         self.told = self.note(CLICK)
         self.heat = Slider(description="Heat map", value=80, max=100, step=5, unit="%")
-        self.listen(self.heat, lambda _: self._heat())
+        self.listen(self.heat, lambda _: self._light())
         self.scale = Legend(fixed=True)
         self.strip = Strip(title="Most alike")
         self.listen(self.strip, self.pick, "picked")
@@ -112,7 +114,6 @@ class EmbeddingPanel(Panel):
         if changed and not self.closed:
             with self._painting:
                 self._fade()
-                self._heat()
                 self._mark()
 
     # -- making --------------------------------------------------------------------------------------------------------
@@ -173,8 +174,13 @@ class EmbeddingPanel(Panel):
                 self.facts.value = NO_PATCH if self.state["patch"] is None else START
                 return
             self.facts.value = words_of(z)
-            self.run("index", "ds.similarity_index(z)", text="Making it searchable", then=self._warm)
+            self.run("index", "ds.similarity_index(z)", text="Making it searchable", then=self._warm, keep=self._ready)
             self.paint()
+
+    def _ready(self, name: str, made: Made) -> bool:
+        """Keep the index, unless a click was faster and made its own: what was found in that one is to stay."""
+        with self._painting:
+            return name not in self.state and self.state.keep(name, made)
 
     def _warm(self, index: Any) -> None:
         """Search once, for nobody: the first click is not to wait for what a search loads and prepares."""
@@ -223,11 +229,18 @@ class EmbeddingPanel(Panel):
 
     def _lay(self, name: str, line: str) -> None:
         self.canvas.lay("embedding", self.state.do(name, line))
+        self._searching = False
         self._fade()
-        self.canvas.fade("likeness", 0.0)
+
+    def _light(self) -> None:
+        """The heat map comes before the colours, if there is one."""
+        self._searching = "likeness" in self.canvas.pictures
+        self._fade()
 
     def _fade(self) -> None:
-        self.canvas.fade("embedding", self.opacity.value / 100 if self._front else 0.0)
+        colours, heat = self.opacity.value / 100, self.heat.value / 100
+        self.canvas.fade("embedding", colours if self._front and not self._searching else 0.0)
+        self.canvas.fade("likeness", heat if self._front and self._searching else 0.0)
 
     # -- searching -----------------------------------------------------------------------------------------------------
 
@@ -249,8 +262,9 @@ class EmbeddingPanel(Panel):
         if not like and not unlike:
             self._unlit()
             return
-        if "index" not in self.state:
-            self.state.do("index", "ds.similarity_index(z)")
+        with self._painting:
+            if "index" not in self.state:
+                self.state.do("index", "ds.similarity_index(z)")
         given = [(word, places) for word, places in (("positives", like), ("negatives", unlike)) if places]
         words, values = ", ".join(f"{word}={{{word}}}" for word, _ in given), {word: list(some) for word, some in given}
         with self._painting:
@@ -258,19 +272,13 @@ class EmbeddingPanel(Panel):
             drawn = self.state.do("view_likeness", "ds.overlay(likeness)")
             self.canvas.lay("likeness", drawn)
             self.scale.tell(drawn.panel)
-            self._heat()
+            self._light()
             self._mark()
             line = f"index.query({words}, k={{k}}, apart_m={{metres}})"
             apart = CELLS_APART * cell_m(self.state["z"])
             found = self.state.do("matches", line, **values, k=MATCHES, metres=apart)
             self._cut(found)
         self.told.value = f"{counted(len(like), 'place')} to be like, {len(unlike)} not to be like"
-
-    def _heat(self) -> None:
-        if "likeness" in self.canvas.pictures:
-            self.canvas.fade("likeness", self.heat.value / 100 if self._front else 0.0)
-            # Two scales of colours at once nobody can read.
-            self.canvas.fade("embedding", 0.0)
 
     def _cut(self, found: Any) -> None:
         """Small pictures of what was found."""
@@ -319,7 +327,7 @@ class EmbeddingPanel(Panel):
     def _unlit(self) -> None:
         self.canvas.lift("likeness")
         self.scale.clear()
-        self._fade()
+        self._light()
         for key in SHAPES:
             self.canvas.erase(key)
         with self.strip.hold_sync():

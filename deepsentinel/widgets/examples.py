@@ -42,3 +42,15 @@ class Classes(anywidget.AnyWidget):
     """Each with its `name`, its `color` and a `text`."""
     active = traitlets.Unicode().tag(sync=True)
     """The one that new labels get."""
+
+
+def warm() -> None:
+    """Load what a first map takes, which is a second or several of them."""
+    import numpy as np
+
+    from deepsentinel.learn.classifying import Scaling, fitted
+    from deepsentinel.similarity.vectors import vectors_of
+
+    vectors = np.eye(4, dtype="float32")
+    scaling = Scaling(vectors_of(vectors), np.ones(4, bool))
+    fitted(scaling, vectors, np.arange(4) // 2, np.ones(4))

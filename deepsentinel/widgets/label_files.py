@@ -17,6 +17,7 @@ from .uploads import FORMATS, WORDS, kept
 
 if TYPE_CHECKING:
     from .labelling import LabelPanel
+    from .state import Made
 
 # A file that a page can hold in a link.
 MOST_BYTES = 20_000_000
@@ -65,7 +66,16 @@ class LabelFiles:
     def _take(self, path: str) -> None:
         box = ", bbox=aoi" if "aoi" in self.panel.state else ""
         line = f"ds.read_labels({{path}}{box})"
-        self.panel.run("imported", line, text="Reading", then=lambda table: self._loaded(table, path), path=path)
+
+        def keep(name: str, made: Made) -> bool:
+            # Labels that are here go only for others that have come.
+            if not len(made.value):
+                raise InputError(f"{path} has no labels on this ground.")
+            return self.panel.state.keep(name, made)
+
+        self.panel.run(
+            "imported", line, text="Reading", then=lambda table: self._loaded(table, path), keep=keep, path=path
+        )
 
     def uploaded(self, file: Mapping[str, Any]) -> None:
         """Keep a file of the reader's machine beside the notebook, and read its labels."""
@@ -90,8 +100,6 @@ class LabelFiles:
     def _loaded(self, table: Any, path: str) -> None:
         from deepsentinel.labels.making import legend_of_labels
 
-        if not len(table):
-            raise InputError(f"{path} has no labels on this ground.")
         self._read = path
         self.panel.book.take_in(legend_of_labels(table), table["ground_truth"])
         self.panel.changed()

@@ -16,7 +16,7 @@ from .canvas import Canvas
 from .charts import Legend
 from .controls import Slider
 from .embeddings import counted, make_vectors
-from .examples import Classes
+from .examples import Classes, warm
 from .jobs import Jobs
 from .label_files import LabelFiles
 from .masks import percent
@@ -61,7 +61,7 @@ class LabelPanel(Panel):
         self.table.style.description_width = "initial"
         self.go = self.button("Show on map", self.show_label, tip="Show the chosen label on the map")
         self.remove = self.button("Remove", self.remove_label, tip="Remove the chosen label")
-        self.level = self.control(ipywidgets.Dropdown, "Detail", lambda _: self.predict(), options=[("all", 0)])
+        self.level = self.control(ipywidgets.Dropdown, "Detail", self._start_over, options=[("all", 0)])
         self.view = self.control(
             ipywidgets.Dropdown, "Map", lambda _: self.paint(), options=[CLASSES, DOUBT, BOTH, NOTHING]
         )
@@ -98,7 +98,7 @@ class LabelPanel(Panel):
         self.at_end(canvas.on_click(self.guard(self.clicked)))
         self.at_end(self._stop_taking)
         self.watch("patch", lambda _: self._facts())
-        self.watch("z", self._vectors)
+        self.watch("z", self._start_over)
         self.watch("prediction", self._predicted)
         self._refresh()
         self._take()
@@ -116,12 +116,12 @@ class LabelPanel(Panel):
         self._take()
         if changed and not self.closed:
             self.guard(self._draw)()
-            self.guard(self.paint)()
+            self.guard(self.paint if on else self._lift)()
 
     def complain(self, error: BaseException | str) -> None:
         """Show what went wrong; a map that no longer holds goes."""
         super().complain(error)
-        if "prediction" not in self.state and not self.jobs.running("prediction"):
+        if self._front and "prediction" not in self.state and not self.jobs.running("prediction"):
             self._lift()
 
     # -- classes -------------------------------------------------------------------------------------------------------
@@ -188,9 +188,8 @@ class LabelPanel(Panel):
                 self.state.do("examples", "ds.make_labels({labels}, colors={colors})", labels=labels, colors=colors)
         finally:
             self._renewing = False
-        self.said.value, self._told = "", -1
-        for key in ("suggestions", "label"):
-            self.canvas.erase(key)
+        self._unsay()
+        self.canvas.erase("label")
         self._refresh()
         self._draw()
         self.predict()
@@ -214,9 +213,11 @@ class LabelPanel(Panel):
     def predict(self) -> None:
         """Map all ground by what the labels teach."""
         if not self._can_predict():
-            self.state.drop("prediction")
+            # What a model has made of the pair needs no labels.
+            if self.state.line("prediction").startswith("ds.classify("):
+                self.state.drop("prediction")
             # It may have gone before, while another was on its way.
-            self._predicted(None)
+            self._predicted(self.state["prediction"])
             self._facts()
             return
         self._facts()
@@ -231,17 +232,26 @@ class LabelPanel(Panel):
     def _detail_value(self) -> dict[str, Any]:
         return {"level": self.level.value} if self.level.value else {}
 
-    def _vectors(self, z: Any) -> None:
+    def _unsay(self) -> None:
+        """A score or a place to look at does not outlive what it was made of."""
+        self.said.value, self._told = "", -1
+        self.state.drop("suggestions")
+        self.canvas.erase("suggestions")
+
+    def _start_over(self, _: Any) -> None:
+        self._unsay()
         self._facts()
-        if z is not None and "examples" in self.state:
+        if "z" in self.state and "examples" in self.state:
             self.predict()
 
     def _predicted(self, prediction: Any) -> None:
         if prediction is None and self._renewing:
             return  # the next one is on its way, and the map does not flicker
-        self._result.layout.display = None if prediction is not None else "none"
-        if prediction is None:
-            self._lift()
+        mapped = prediction is not None and "class_map" in prediction
+        self._result.layout.display = None if mapped else "none"
+        if not mapped:
+            if self._front:
+                self._lift()
             self.legend.rows = []
             return
         self.paint()
@@ -253,12 +263,13 @@ class LabelPanel(Panel):
             ]
 
     def paint(self) -> None:
-        """Lay classes or doubts on the map."""
-        if "prediction" not in self.state:
-            return
+        """Lay classes or doubts on the map; while another tab is in front, the place is not ours."""
         with self._painting:
+            prediction = self.state["prediction"]
+            if not self._front or prediction is None or "class_map" not in prediction:
+                return
             self.scale.clear()
-            kind = self.view.value if self._front else NOTHING
+            kind = self.view.value
             wanted = {CLASSES: OURS[:1], DOUBT: OURS[1:], BOTH: OURS, NOTHING: ()}[kind]
             lines = {
                 "prediction": "ds.overlay(prediction, 'class_map')",
@@ -276,12 +287,13 @@ class LabelPanel(Panel):
                 self.canvas.swipe(*OURS)
 
     def _fade(self) -> None:
-        for key in OURS:
+        for key in OURS if self._front else ():
             self.canvas.fade(key, self.opacity.value / 100)
 
     def _lift(self) -> None:
-        for key in OURS:
-            self.canvas.lift(key)
+        with self._painting:
+            for key in OURS:
+                self.canvas.lift(key)
 
     # -- how good it is, and what would help ---------------------------------------------------------------------------
 
@@ -384,15 +396,3 @@ class LabelPanel(Panel):
             for key in SHAPES:
                 self.canvas.erase(key)
         super().close()
-
-
-def warm() -> None:
-    """Load what a first map takes, which is a second or several of them."""
-    import numpy as np
-
-    from deepsentinel.learn.classifying import Scaling, fitted
-    from deepsentinel.similarity.vectors import vectors_of
-
-    vectors = np.eye(4, dtype="float32")
-    scaling = Scaling(vectors_of(vectors), np.ones(4, bool))
-    fitted(scaling, vectors, np.arange(4) // 2, np.ones(4))

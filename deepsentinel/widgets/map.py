@@ -181,6 +181,10 @@ class Map:
         title = list(PANELS)[tab] if isinstance(tab, int) else tab
         if title not in PANELS:
             raise ValueError(f"There is no tab {title!r}; there are {', '.join(PANELS)}.")
+        # Who leaves takes pictures and handles away before who comes, or is new, puts others there.
+        for name, panel in self._panels.items():
+            if name != title:
+                panel.front = False
         if title not in self._panels:
             try:
                 module, name = PANELS[title].split(":")
@@ -192,10 +196,6 @@ class Map:
             self._places[title].children = (panel.widget,)
         if self._tabs.selected_index != list(PANELS).index(title):
             self._tabs.selected_index = list(PANELS).index(title)
-        # Who leaves takes pictures and handles away before who comes puts others there.
-        for name, panel in self._panels.items():
-            if name != title:
-                panel.front = False
         self._panels[title].front = True
         return self._panels[title]
 

@@ -233,7 +233,10 @@ class PairPanel(Panel):
             return
         at = round(lon, 6), round(lat, 6)
         values = self.state.do("pixel", "ds.value_at(patch, {at})", at=at)
-        self._asked += 1
+        with self._painting:
+            self._asked += 1
+            # The year of another pixel, that nobody sees any more.
+            self.state.drop("point")
         self._at = at
         self.charts.spectra, self.charts.picked = [], ""
         if not values:
@@ -263,13 +266,24 @@ class PairPanel(Panel):
             raise InputError("The source is not open yet, so the year cannot be read.")
 
         def so_far(point: Any) -> None:
-            if asked == self._asked and not self.closed and self.state["patch"] is patch:
-                self._show_point(point)
+            with self._painting:
+                if asked == self._asked and not self.closed and self.state["patch"] is patch:
+                    self._show_point(point)
+
+        # A click ends what was read for the one before, and nobody wants to hear of that, or of how it ended.
+        def keep(name: str, made: Made) -> bool:
+            with self._painting:
+                return asked == self._asked and self.state.keep(name, made)
+
+        def failed(error: BaseException) -> None:
+            if asked == self._asked:
+                self.complain(error)
 
         line = "ds.read_point(src, {at}, {start}, {end}, max_dates={dates}, like=patch)"
         hidden = {"on_read": so_far, "stop": lambda: asked != self._asked or self.closed}
         options: Any = {"at": at, "start": f"{year}-01-01", "end": f"{year}-12-31", "dates": DATES[self.dates.value]}
-        self.run("point", line, hidden, text=f"Reading this pixel through {year}", **options)
+        text = f"Reading this pixel through {year}"
+        self.run("point", line, hidden, text=text, keep=keep, failed=failed, **options)
 
     def pick(self, time: str) -> None:
         """Show the spectrum of another date beside the pair's."""

@@ -32,7 +32,7 @@ from deepsentinel.errors import DeepSentinelError, StoppedError
 from .canvas import Canvas
 from .closing import close_all
 from .jobs import Jobs
-from .state import State
+from .state import Made, State
 
 HERE = Path(__file__).parent
 
@@ -187,6 +187,8 @@ class Panel:
         *,
         text: str,
         then: Callable[[Any], object] | None = None,
+        keep: Callable[[str, Made], bool] | None = None,
+        failed: Callable[[BaseException], object] | None = None,
         stop: ipywidgets.Button | None = None,
         **values: Any,
     ) -> None:
@@ -194,8 +196,11 @@ class Panel:
 
         `then` is called with it once it is kept. What was computed of things that have changed meanwhile is not kept:
         then nobody wants it any more. Another run of this name takes the place of this one. `stop` is a button (of
-        `stopper`) for a line whose function takes `stop=`.
+        `stopper`) for a line whose function takes `stop=`. `keep` and `failed` stand in for the state's `keep` and
+        for `complain`, where not everything that comes is wanted.
         """
+        keep = self.state.keep if keep is None else keep
+        failed = self.complain if failed is None else failed
 
         def work(wanted: Callable[[], bool]) -> Any:
             with self.busy(text), self._pressable(stop):
@@ -204,12 +209,12 @@ class Panel:
 
         def done(found: Any) -> None:
             value, made = found
-            if self.state.keep(name, made) and then is not None:
+            if keep(name, made) and then is not None:
                 then(value)
 
         if self.line.kind == "error":
             self.say()
-        self.jobs.start(name, work, done=self.guard(done), failed=self.guard(self.complain))
+        self.jobs.start(name, work, done=self.guard(done), failed=self.guard(failed))
 
     def stopper(self, name: str, text: str, *, tip: str) -> ipywidgets.Button:
         """A button that ends a run of this name on its way; nobody can press it while there is none."""

@@ -145,6 +145,17 @@ class State:
             lines = [f"{name} = {made.code}" for name, made in self._made.items() if name in wanted]
         return "\n".join([FIRST_LINE, "", *lines])
 
+    def line(self, name: str) -> str:
+        """The expression that made a thing, or "" while there is none.
+
+        >>> state = State()
+        >>> state.put("aoi", (2.0, 48.0, 2.1, 48.1))
+        >>> state.line("aoi"), state.line("grid")
+        ('(2.0, 48.0, 2.1, 48.1)', '')
+        """
+        made = self._made.get(name)
+        return "" if made is None else made.code
+
     def close(self) -> None:
         """Let go of everything and everybody."""
         with self._lock:

@@ -43,7 +43,7 @@ class TrainingPanel(CorpusPanel):
 
     def __init__(self, state: State, canvas: Canvas, jobs: Jobs) -> None:
         super().__init__(state, canvas, jobs)
-        self._front = True
+        self._front, self._painting = True, threading.RLock()
         self._waiting = threading.Event()
         self._last: tuple[str, dict[str, Any]] | None = None
         self._seen_at, self._look_s, self._waited = 0.0, 0.0, False
@@ -84,7 +84,7 @@ class TrainingPanel(CorpusPanel):
         self.fetch = self.button("Load", self.load_run, tip="Take the model of this run")
         self.map_it = self.button("Predict the pair", self.predict, tip="A map of the pair that was read, by the model")
         self.opacity = Slider(description="Opacity", value=70, max=100, step=5, unit="%")
-        self.listen(self.opacity, lambda value: self.canvas.fade("prediction", value / 100))
+        self.listen(self.opacity, lambda value: self._front and self.canvas.fade("prediction", value / 100))
         self.body.children = (
             *self.corpus_rows,
             self.row(self.encoder, self.labels),
@@ -183,7 +183,10 @@ class TrainingPanel(CorpusPanel):
         """What is learnt from, and what is said of what is not."""
         try:
             line = "ds.split(corpus, fractions={fractions}, buffer_m=0)"
-            parts = self.state.do("parts", line, fractions=(1 - HELD_BACK, HELD_BACK))
+            parts = self.state["parts"]
+            # Made anew they would take the model of the last run with them, before this one has taken a step.
+            if parts is None:
+                parts = self.state.do("parts", line, fractions=(1 - HELD_BACK, HELD_BACK))
         except DeepSentinelError as error:
             self.state.drop("parts")
             return "corpus", f"Nothing could be held back, so there is no score: {error}"
@@ -252,7 +255,7 @@ class TrainingPanel(CorpusPanel):
 
     def _buttons(self, *, running: bool) -> None:
         waiting = self._waiting.is_set()
-        self.start.disabled, self.stop.disabled = running, not running
+        self.start.disabled, self.stop.disabled, self.fetch.disabled = running, not running, running
         self.pause.disabled = not running or waiting
         self.again.disabled = not (waiting or (not running and self._last is not None))
 
@@ -308,6 +311,8 @@ class TrainingPanel(CorpusPanel):
         """Take the model of a run."""
         if self.runs.value is None:
             raise InputError("There is no run in this folder yet.")
+        if self.jobs.running("model"):
+            raise InputError("A run is under way; stop it first.")
         path = str(Path(self.runs.value) / "model.safetensors")
         self.run("model", "ds.load_model({path})", text="Loading the model", path=path, then=self._loaded)
 
@@ -338,13 +343,21 @@ class TrainingPanel(CorpusPanel):
     def front(self, on: bool) -> None:
         changed, self._front = on != self._front, on
         if changed and not self.closed:
-            self.guard(self._paint)(self.state["prediction"])
+            self.guard(self._paint if on else self._lift)(self.state["prediction"])
 
     def _paint(self, prediction: Any) -> None:
-        self.canvas.lift("prediction")
-        if self._front and prediction is not None and "class_map" in prediction:
+        with self._painting:
+            if not self._front:
+                return  # its place on the map is that of the labels' map, too
+            if prediction is None or "class_map" not in prediction:
+                self._lift()
+                return
             drawn = self.state.do("view_prediction", "ds.overlay(prediction, {layer})", layer="class_map")
             self.canvas.lay("prediction", drawn, opacity=self.opacity.value / 100)
+
+    def _lift(self, _: Any = None) -> None:
+        with self._painting:
+            self.canvas.lift("prediction")
 
     def close(self) -> None:
         """Have a run end, and let go of everything."""
@@ -352,7 +365,7 @@ class TrainingPanel(CorpusPanel):
         if self.jobs.running("model"):
             self.jobs.stop("model")
         if not self.closed:
-            self.canvas.lift("prediction")
+            self._lift()
         super().close()
 
 

@@ -38,10 +38,19 @@ def held(file: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def kept(file: Mapping[str, Any]) -> Path:
-    """What `Upload` received, written into the folder `uploads` beside the notebook, so that a line can read it."""
+    """What `Upload` received, written into the folder `uploads` beside the notebook, so that a line can read it.
+
+    An earlier file of the same name stays, for a line may still read it: the new one is `name-2.gpkg` then.
+    """
     data = _data(file)
-    path = Path(FOLDER) / _name(file)
+    first = path = Path(FOLDER) / _name(file)
     path.parent.mkdir(exist_ok=True)
+    number = 1
+    while path.exists():
+        if path.is_file() and path.read_bytes() == data:
+            return path
+        number += 1
+        path = first.with_name(f"{first.stem}-{number}{first.suffix}")
     write_bytes(path, data)
     return path
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 import deepsentinel as ds
 from deepsentinel.bands import SCL_CLOUDY
-from deepsentinel.errors import InputError, NothingFoundError
+from deepsentinel.errors import InputError, NothingFoundError, StoppedError
 from deepsentinel.grids import transformer
 from deepsentinel.sources.points import read_point
 
@@ -137,6 +137,13 @@ def test_it_is_told_of_each_date_and_stops_when_asked(src: Any, at: tuple[float,
     # The first ones are far apart, and of both sensors.
     assert {"VV", "B04"} <= set(got.data_vars)
     assert "2018-06-01" < str(heard[0].s2_time.to_numpy()[0]) < "2018-08-01"
+
+
+def test_one_that_is_stopped_before_its_first_date_does_not_say_there_is_no_data(
+    src: Any, at: tuple[float, float]
+) -> None:
+    with pytest.raises(StoppedError):
+        read_point(src, at, START, END, max_cloud=100, max_dates=6, stop=lambda: True)
 
 
 def test_where_one_tile_ends_the_other_is_asked(src: Any) -> None:

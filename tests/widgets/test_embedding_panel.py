@@ -200,6 +200,58 @@ def test_another_patch_takes_all_of_it_away(bench: Bench) -> None:
     assert bench.panel._shown.layout.display == "none"
 
 
+def test_a_click_before_the_index_is_ready_keeps_what_it_found(
+    patch: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, make = threading.Event(), ds.similarity_index
+
+    def late(z: xr.DataArray) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            assert go.wait(20)
+        return make(z)
+
+    monkeypatch.setattr(ds, "similarity_index", late)
+    bench = bench_of()
+    bench.state.put("patch", patch, "mine")
+    bench.state.put("z", vectors_of(patch), "theirs")
+    bench.click(10, 4)
+    names = ("index", "likeness", "matches", "thumbnails")
+    found = [bench.state[name] for name in names]
+    go.set()
+    bench.settle()
+    assert all(bench.state[name] is each is not None for name, each in zip(names, found, strict=True))
+    bench.panel.strip.picked = 2
+    assert "match" in bench.canvas.shapes
+    bench.close()
+
+
+def test_what_was_chosen_last_stays_in_front(bench: Bench) -> None:
+    """Of colours and heat map one is seen, whatever is moved and whichever tab one comes back from."""
+    panel = bench.panel
+
+    def seen() -> dict[str, float]:
+        return {key: layer.opacity for key, layer in bench.canvas.pictures.items() if layer.opacity}
+
+    bench.click(10, 4)
+    panel.opacity.value = 30
+    assert seen() == {"likeness": pytest.approx(0.8)}
+    panel.show_as.value = GROUPS
+    bench.settle()
+    panel.show_as.value = COLOURS
+    assert seen() == {"embedding": pytest.approx(0.3)}
+    panel.front = False
+    assert seen() == {}
+    panel.front = True
+    assert seen() == {"embedding": pytest.approx(0.3)}
+    # Who moves the heat map's own opacity wants to see it.
+    panel.heat.value = 60
+    assert seen() == {"likeness": pytest.approx(0.6)}
+    panel.clear.click()
+    assert seen() == {"embedding": pytest.approx(0.3)}
+    panel.heat.value = 70
+    assert seen() == {"embedding": pytest.approx(0.3)}
+
+
 def test_closing_leaves_nothing(patch: xr.Dataset) -> None:
     before, threads = len(_instances), threading.active_count()
     bench = bench_of()

@@ -220,6 +220,67 @@ def test_other_tabs_see_nothing_of_it(labelled: Labeller) -> None:
     assert set(labelled.canvas.shapes) == {"labels"}
 
 
+def of_a_model(patch: xr.Dataset) -> xr.Dataset:
+    """What a trained model might say of the pair: of the same shape as a map of labels."""
+    return xr.Dataset({"class_map": (patch["VV"].dims, np.ones(patch["VV"].shape, "uint8"))}, patch["VV"].coords)
+
+
+def test_the_first_label_leaves_the_map_of_a_model_alone(patch: xr.Dataset) -> None:
+    bench = Labeller()
+    bench.state.put("patch", patch, "mine")
+    bench.state.put("z", vectors_of(patch), "theirs")
+    place = bench.place(3, WEST)
+    bench.state.drop("z")
+    bench.panel.view.value = NOTHING
+    bench.state.put("prediction", of_a_model(patch), "ds.predict(model, patch)")
+    held = bench.state["prediction"]
+    bench.wish("add", "wood")
+    bench.click_at(*place)
+    assert len(bench.state["examples"]) == 1
+    assert bench.state["prediction"] is held
+    bench.close()
+
+
+def test_what_another_tab_has_laid_in_the_same_place_stays(labelled: Labeller) -> None:
+    labelled.panel.front = False
+    labelled.canvas.lay_url("prediction", "data:,theirs", ((48.0, 2.0), (48.1, 2.1)))
+    theirs = labelled.canvas.pictures["prediction"]
+    labelled.panel.paint()
+    labelled.panel.opacity.value = 30
+    labelled.panel.view.value = DOUBT
+    labelled.state.put("prediction", labelled.state["prediction"], "theirs")
+    labelled.state.drop("prediction")
+    labelled.panel.complain("something else")
+    assert labelled.canvas.pictures == {"prediction": theirs}
+    assert (theirs.url, theirs.opacity) == ("data:,theirs", 1.0)
+
+
+@pytest.mark.parametrize("change", ["Detail", "vectors", "no vectors"])
+def test_a_score_and_a_place_go_with_what_they_were_made_of(labelled: Labeller, patch: xr.Dataset, change: str) -> None:
+    panel = labelled.panel
+    for button in (panel.next, panel.check):
+        button.click()
+        labelled.settle()
+        assert panel.said.value
+        assert "suggestions" in labelled.canvas.shapes
+        if change == "Detail":
+            panel.level.value = 0 if panel.level.value else 1
+        else:
+            z = labelled.state["z"]
+            labelled.state.drop("z")
+        if change == "vectors":
+            labelled.state.put("z", z.copy(), "others")
+        assert panel.said.value == ""
+        assert "suggestions" not in labelled.canvas.shapes
+        assert "suggestions" not in labelled.state
+        if change == "no vectors":
+            labelled.state.put("z", z, "theirs")
+        labelled.settle()
+        panel.next.click()
+        labelled.settle()
+        assert panel.said.value.startswith("Place 1 of ")
+
+
 def test_groups_of_classes(labelled: Labeller) -> None:
     assert [text for text, _ in labelled.panel.level.options] == ["all", "level 1"]
     labelled.panel.level.value = 1
@@ -355,6 +416,31 @@ def test_labels_of_a_file_go_with_the_area_they_were_read_for(labelled: Labeller
     labelled.state.put("aoi", (west, south, west + 0.01, south + 0.01))
     labelled.settle()
     assert len(labelled.state["examples"]) == 9
+
+
+# What the reader warns of is beside the point here.
+@pytest.mark.filterwarnings("ignore:.*no row touches")
+def test_a_file_with_nothing_on_this_ground_changes_nothing(labelled: Labeller, tmp_path: Path) -> None:
+    table = labelled.state["examples"]
+    here, away = tmp_path / "here.gpkg", tmp_path / "away.gpkg"
+    ds.save_labels(table, here)
+    ds.save_labels(table.set_geometry(table.to_crs(4326).translate(5.0)), away)
+    west, south = labelled.place(24, -1)
+    labelled.state.put("aoi", (west, south, west + 0.02, south + 0.02))
+    files, names = labelled.panel.files, ("imported", "examples", "prediction")
+    files.file.value = str(here)
+    files.load.click()
+    labelled.settle()
+    before, counts = [labelled.state[name] for name in names], labelled.panel.book.counts()
+    assert sum(counts.values()) == 18
+    files.file.value = str(away)
+    files.load.click()
+    assert labelled.jobs.wait(30)
+    assert labelled.panel.line.kind == "error"
+    assert "away.gpkg has no labels on this ground" in labelled.panel.line.text
+    assert all(labelled.state[name] is each is not None for name, each in zip(names, before, strict=True))
+    assert labelled.panel.book.counts() == counts
+    assert "prediction" in labelled.canvas.pictures
 
 
 def test_the_map_is_saved_for_others(labelled: Labeller, tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 
 import geopandas as gpd
 import ipyleaflet
+import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import xarray as xr
+from factories import make_patch
 from ipywidgets.widgets.widget import _instances
 from widget_kit import as_file, upload
 
@@ -23,6 +26,7 @@ from deepsentinel.aoi import area, patch_bytes, square
 from deepsentinel.sources.demo import DemoSource
 from deepsentinel.widgets import map as module
 from deepsentinel.widgets.drawing import home, plain
+from deepsentinel.widgets.labelling import NOTHING
 from deepsentinel.widgets.map import WORLD, Map
 from deepsentinel.widgets.timeline import mark
 from deepsentinel.widgets.uploads import spoken
@@ -484,6 +488,40 @@ def test_a_tab_is_built_when_it_is_opened_and_one_that_fails_says_so(m: Map, mon
     assert (m._panels["Train"].line.kind, "no_such_panel" in m._panels["Train"].line.text) == ("error", True)
     with pytest.raises(ValueError, match="no tab 'Trian'"):
         m.open("Trian")
+
+
+def test_two_tabs_show_the_same_map_in_turn_and_neither_takes_the_others_away(m: Map) -> None:
+    patch = make_patch((16, 16))
+    classes = np.ones(patch["VV"].shape, "uint8")
+    found = xr.Dataset({"class_map": (patch["VV"].dims, classes)}, patch["VV"].coords)
+    pictures = m.canvas.pictures
+    m.state.put("prediction", found, "of_a_model")
+    m.open("Train").opacity.value = 40
+    assert pictures["prediction"].opacity == 0.4
+    labels = m.open("Labels")
+    assert pictures["prediction"].opacity == 0.7
+    # What comes while another tab is in front, or goes, is for when one comes back.
+    m.state.drop("prediction")
+    assert "prediction" not in pictures
+    m.state.put("prediction", found, "of_a_model")
+    assert pictures["prediction"].opacity == 0.7
+    labels.view.value = NOTHING
+    m.open("Train")
+    m.state.put("prediction", found.copy(), "of_another")
+    assert pictures["prediction"].opacity == 0.4
+    m.open("Labels")
+    assert "prediction" not in pictures
+    m.open("Train")
+    assert pictures["prediction"].opacity == 0.4
+    m.open("Area")
+    m.state.put("prediction", found, "of_a_model")
+    assert "prediction" not in pictures
+    # A prediction without classes is no map.
+    m.open("Labels")
+    m.state.put("prediction", xr.Dataset(), "of_detections")
+    assert m.prediction is not None
+    assert (labels.line.kind, labels._result.layout.display) == ("news", "none")
+    assert m.wait(60)
 
 
 def test_who_reads_a_pair_is_shown_it(m: Map) -> None:

@@ -16,6 +16,7 @@ from pyproj import Transformer
 from widget_kit import Bench
 
 import deepsentinel as ds
+from deepsentinel.errors import NothingFoundError, StoppedError
 from deepsentinel.figures.overlays import Overlay
 from deepsentinel.grids import grid_of
 from deepsentinel.widgets.pair_words import pixel_words, told
@@ -254,6 +255,50 @@ def test_a_second_click_stops_the_first(bench: Pair, patch: xr.Dataset, slow: Sl
     until(lambda: not [each for each in threading.enumerate() if each.name == "deepsentinel point"])
     assert f"{round(place_of(patch, 60, 20)[1], 6)}" in bench.state.code("point")
     assert bench.panel.line.kind == "news"
+
+
+@pytest.mark.parametrize("ending", ["a part", "nothing", "an error"])
+@pytest.mark.parametrize("where", ["outside", "without its year"])
+def test_nobody_hears_of_a_year_that_a_click_has_ended(
+    bench: Pair, patch: xr.Dataset, slow: Slow, monkeypatch: pytest.MonkeyPatch, ending: str, where: str
+) -> None:
+    read = ds.read_point
+
+    def ended(*args: Any, **options: Any) -> Any:
+        point = read(*args, **options)
+        if options["stop"]() and ending != "a part":
+            raise StoppedError("stopped") if ending == "nothing" else NothingFoundError("None of 3 dates has data.")
+        return point
+
+    monkeypatch.setattr(ds, "read_point", ended)
+    bench.state.put("src", slow, "theirs")
+    bench.state.put("patch", patch, "mine")
+    bench.click_at(*place_of(patch, 30, 40))
+    slow.go.release(2)
+    until(lambda: len(bench.panel.charts.year["s2"]) == 2)
+    if where == "outside":
+        bench.click_at(50.0, 10.0)
+    else:
+        bench.panel.whole_year.value = False
+        bench.click_at(*place_of(patch, 60, 20))
+    text = bench.panel.charts.text
+    slow.go.release(1)
+    assert bench.jobs.wait(5)
+    assert "point" not in bench.state
+    assert bench.panel.charts.year == {"s2": [], "s1": []}
+    assert (bench.panel.line.kind, bench.panel.line.text, bench.panel.charts.text) == ("news", "", text)
+
+
+def test_the_year_of_a_pixel_goes_with_the_next_click(bench: Pair, patch: xr.Dataset, slow: Slow) -> None:
+    bench.state.put("src", slow, "theirs")
+    bench.state.put("patch", patch, "mine")
+    bench.click_at(*place_of(patch, 30, 40))
+    slow.go.release(3)
+    assert bench.jobs.wait(5)
+    assert "point" in bench.state
+    bench.panel.whole_year.value = False
+    bench.click_at(*place_of(patch, 60, 20))
+    assert "point" not in bench.state
 
 
 def test_a_click_elsewhere_asks_nobody(bench: Pair, patch: xr.Dataset, slow: Slow) -> None:

@@ -47,6 +47,15 @@ def test_what_was_computed_of_another_thing_of_the_same_name_is_not_kept() -> No
     assert state["grid"] == fresh == 11
 
 
+def test_the_line_of_a_thing_is_that_of_its_cell() -> None:
+    state = State()
+    state.put("aoi", 1)
+    state.do("grid", "aoi + {more}", more=2)
+    assert (state.line("aoi"), state.line("grid"), state.line("patch")) == ("1", "aoi + 2", "")
+    state.drop("aoi")
+    assert state.line("grid") == ""
+
+
 def test_what_is_not_there_yet_is_named() -> None:
     with pytest.raises(InputError, match="There is no grid yet"):
         State().compute("src.read(grid)")

@@ -85,12 +85,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         panel.make.click()
         bench.settle()
         assert "0 failed" in panel.planned.value
-        lines = bench.state.code("corpus").splitlines()[2:]
+        lines = bench.state.code("built", "corpus").splitlines()[2:]
         assert lines[-5:-3] == [lines[-5], "places = ds.cover(aoi, 64)"]
         assert lines[-2] == f"built = ds.build_corpus(plan, {str(path)!r}, {{'osm': src.labels['osm']}})"
-        assert lines[-1] == "corpus = ds.open_corpus(built.path)"
+        assert lines[-1] == f"corpus = ds.open_corpus({str(path)!r})"
         names: dict[str, Any] = {}
-        exec(bench.state.code("corpus"), names)
+        exec(bench.state.code("built", "corpus"), names)
         assert names["corpus"].identical(bench.state["corpus"])
     finally:
         bench.close()
@@ -283,6 +283,105 @@ def test_a_model_is_loaded_and_maps_the_pair(bench: Bench, store: Path) -> None:
     assert bench.state["prediction"]["class_map"].shape == patch["VV"].shape
     bench.state.put("patch", patch, "another")
     assert set(bench.canvas.pictures) == set()
+
+
+def test_another_area_or_date_keeps_what_was_built_and_learnt(store: Path) -> None:
+    made = Bench()
+    try:
+        made.state.put("aoi", AREA)
+        panel = made.panel
+        panel.path.value, panel.dates.value, panel.names.value = str(store), 1, ("osm",)
+        panel.make.click()
+        made.settle()
+        corpus = made.state["corpus"]
+        made.state.put("model", "learnt", "ds.load_model(corpus.attrs['path'])")
+        made.state._made["model"].of["corpus"] = made.state._made["corpus"]
+        made.state.put("end", "2018-07-31")
+        assert "built" not in made.state
+        made.state.put("aoi", (-0.02, 49.24, -0.01, 49.25))
+        assert made.state["corpus"] is corpus
+        assert made.state["model"] == "learnt"
+        assert made.state.code("corpus").splitlines()[2:] == [f"corpus = ds.open_corpus({str(store)!r})"]
+    finally:
+        made.close()
+
+
+def test_a_plan_of_other_windows_or_dates_is_not_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.state.put("aoi", AREA)
+    panel, built = bench.panel, []
+    panel.dates.value, panel.names.value = 1, ("osm",)
+    monkeypatch.setattr(panel, "_build", built.append)
+    for change, words in ((("dates", 2), "per_place=2"), (("size", 96), "size_px=96")):
+        panel.make_plan.click()
+        bench.settle()
+        assert panel.planned.value
+        name, value = change
+        getattr(panel, name).value = value
+        assert panel.planned.value == ""
+        assert "plan" not in bench.state
+        panel.make.click()
+        bench.settle()
+        assert words in bench.state.line("plan")
+        assert built.pop() is bench.state["plan"]
+    # One that is still being made is of no use either.
+    panel.make_plan.click()
+    panel.dates.value = 1
+    bench.settle()
+    assert "plan" not in bench.state
+
+
+def test_a_build_under_way_is_not_lost_to_other_wishes_for_the_next(bench: Bench) -> None:
+    bench.state.put("aoi", AREA)
+    panel, over = bench.panel, threading.Event()
+    panel.dates.value = 1
+    panel.make_plan.click()
+    bench.settle()
+    bench.jobs.start("built", lambda stop: over.wait(30), done=lambda _: None, failed=lambda _: None)
+    panel.dates.value = 2
+    assert "plan" in bench.state
+    over.set()
+    bench.settle()
+    panel.names.value, built = ("osm",), []
+    panel._build = built.append  # type: ignore[method-assign]
+    panel.make.click()
+    bench.settle()
+    assert built == [bench.state["plan"]]
+    assert "per_place=2" in bench.state.line("plan")
+
+
+def test_a_run_is_not_ended_by_loading_another_model(bench: Bench, store: Path, whole: Any) -> None:
+    bench.open(store)
+    bench.train("runs/1", 1)
+    bench.settle()
+    panel = bench.panel
+    assert not panel.fetch.disabled
+    bench.train("runs/2")
+    assert panel.fetch.disabled
+    panel.guard(panel.load_run)()  # a script, or a click that was on its way
+    assert "A run is under way; stop it first." in panel.line.text
+    assert not panel.stop.disabled
+    bench.until(lambda: not bench.jobs.running("model"))
+    assert same(bench.state["model"], whole)
+    assert (panel.start.disabled, panel.stop.disabled, panel.fetch.disabled) == (False, True, False)
+
+
+def test_the_last_model_and_its_map_stay_until_there_is_another(bench: Bench, store: Path) -> None:
+    bench.open(store)
+    bench.train("runs/1", 1)
+    bench.settle()
+    model = bench.state["model"]
+    bench.state.do("prediction", "dict(of=model)")
+    # A run that cannot begin, for its folder holds another, costs nothing.
+    bench.train("runs/1", 2)
+    bench.settle(fine=False)
+    assert bench.state["model"] is model
+    bench.panel.say()
+    bench.train("runs/2", 2)
+    assert bench.state["model"] is model
+    assert bench.state["prediction"] == {"of": model}
+    bench.settle()
+    assert bench.state["model"] is not model
+    assert "prediction" not in bench.state
 
 
 def test_nothing_is_left_when_it_is_closed_in_the_middle_of_a_run(store: Path, tmp_path: Path) -> None:

@@ -463,8 +463,8 @@ LOOKS = {
     *("Area.base", "Area.footprints"),
     *("Pair.views", "Pair.charts", "Pair.cloud_legend"),
     *("Masks.opacity", "Masks.key"),
-    *("Embedding.opacity", "Embedding.heat", "Embedding.strip", "Embedding.legend"),
-    *("Labels.opacity", "Labels.go", "Labels.legend"),
+    *("Embedding.opacity", "Embedding.heat", "Embedding.strip", "Embedding.legend", "Embedding.scale"),
+    *("Labels.opacity", "Labels.go", "Labels.legend", "Labels.scale"),
     *("Train.opacity", "Train.legend", "Train.curves", "Train.more", "Train.building"),
 }
 """What only changes how a thing is seen, or where on the map one looks."""
