@@ -8,7 +8,7 @@ Every source speaks the protocol in `base`; the list below is all there is to re
   `earthengine/`; `safe/` (downloaded products)
 - catalogs: `catalog` (files near and far), `api` (services)
 - the network: `addresses` (what may be opened, and what of an address may be said), `wire` (one request), `web` (and
-  again), `cache` (bytes that were read, on disk)
+  again), `patience` (waiting that ends when nobody wants it any more), `cache` (bytes that were read, on disk)
 - one item: `items` (what it says), `assets` (which file is which band), `harmonise` (offsets and units), `tables`
   (items to the scenes table)
 - what users hand in, checked: `query` (to `search`, and what to say when nothing is found), `arguments` (to `read`)

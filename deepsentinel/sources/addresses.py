@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from deepsentinel.errors import SourceError
 
-# A password may hold an "@", and, written as it should not be, a slash.
-_USER = re.compile(r"(?<=://)(?:[^/\s?#\"']+@|[^/\s:@?#\"']+:[^\s@?#\"']*@)")
+_ADDRESS = re.compile(r"(?<=://)[^\s\"'<>]+")
+# What stands before the first slash where nobody is named: a host, and perhaps its port.
+_HOST = re.compile(r"[^:@]*(:\d*)?|\[[^]@]*\](:\d*)?")
 _QUERY = re.compile(r"\?[^\s\"'<>()]*=[^\s\"'<>()]*")
 _NAMED = re.compile(
     r"(?i)\b((?:x-amz-|x-goog-)[\w-]+|awsaccesskeyid|[\w-]*(?:signature|token|secret|passw(?:or)?d|api[_-]?key|"
@@ -30,7 +31,25 @@ def shown(url: str) -> str:
     >>> shown("https://me:word@a.org/b.tif?sig=secret")
     'https://a.org/b.tif'
     """
-    return _USER.sub("", url.partition("?")[0])
+    scheme, found, rest = url.partition("://")
+    return (f"{scheme}://{_nameless(rest)}" if found else url).partition("?")[0]
+
+
+def _nameless(rest: str) -> str:
+    """What follows "://", without a user and a password.
+
+    A password may hold an "@" and, written as it should not be, a slash or a question mark, so that where it ends is a
+    guess: better too much is left out than a part of it said.
+
+    >>> _nameless("me:p@ss/word@a.org/b.tif"), _nameless("a.org:80/2020@v1/b.tif"), _nameless("me@a.org/x@y")
+    ('a.org/b.tif', 'a.org:80/2020@v1/b.tif', 'a.org/x@y')
+    """
+    before = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if _HOST.fullmatch(before):
+        return rest
+    if ":" in before:
+        return rest.rpartition("@")[2]
+    return rest[before.rindex("@") + 1 :]
 
 
 def redacted(text: str) -> str:
@@ -39,7 +58,7 @@ def redacted(text: str) -> str:
     >>> redacted("GET https://a.org/b.tif?sig=x failed: token=abc is wrong")
     'GET https://a.org/b.tif failed: token=... is wrong'
     """
-    return _NAMED.sub(r"\1\2...", _USER.sub("", _QUERY.sub("", text)))
+    return _NAMED.sub(r"\1\2...", _QUERY.sub("", _ADDRESS.sub(lambda found: _nameless(found[0]), text)))
 
 
 class _Discreet(logging.Filter):

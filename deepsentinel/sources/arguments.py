@@ -180,3 +180,12 @@ def check_grids(grids: Any, rows: int) -> list[GeoBox]:
     if len(several) == 1:
         return several * rows
     raise InputError(f"{rows} rows and {len(several)} grids: give one grid for each row, or one row, or one grid.")
+
+
+def rows_and_grids(table: pd.DataFrame | pd.Series | Row, grids: Any, on_error: str) -> tuple[list[Row], list[GeoBox]]:
+    """What `read_many` reads: as many rows as grids, whichever of the two was given once for all."""
+    if on_error not in ("record", "skip", "raise"):
+        raise InputError(f"on_error={on_error!r}: it is 'record', 'skip' or 'raise'.")
+    rows = rows_of(table) if is_table(table) else [row_of(table)]
+    boxes = check_grids(grids, len(rows))
+    return (rows * len(boxes) if len(rows) == 1 else rows), boxes

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit
+
+from .addresses import shown
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -50,9 +51,8 @@ def _shown(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_shown, value))
     if isinstance(value, str) and "://" in value:
-        parts = urlsplit(value)
         # Signatures stand behind a question mark, passwords before the host.
-        return not parts.query and "@" not in parts.netloc
+        return shown(value) == value
     return isinstance(value, (*PLAIN, Path))
 
 

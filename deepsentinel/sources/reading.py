@@ -17,12 +17,12 @@ from .arguments import (
     Row,
     check_bands,
     check_grid,
-    check_grids,
     check_resampling,
     check_touch,
     ids_of,
     is_table,
     row_of,
+    rows_and_grids,
     rows_of,
 )
 from .assemble import make_patch, make_series
@@ -93,16 +93,11 @@ class PixelReader(Planner):
         stands in its place: it is false (`if not patch: ...`), carries the error, and raises it when used as a patch.
         "skip" leaves it out with a warning, "raise" raises when its turn comes.
         """
-        asked, methods = check_bands(bands), check_resampling(resampling)
-        if on_error not in ("record", "skip", "raise"):
-            raise InputError(f"on_error={on_error!r}: it is 'record', 'skip' or 'raise'.")
         from .engine import check_limits
 
+        asked, methods = check_bands(bands), check_resampling(resampling)
         check_limits(threads, memory_mb)
-        rows = rows_of(table) if is_table(table) else [row_of(table)]
-        boxes = check_grids(grids, len(rows))
-        if len(rows) == 1:
-            rows = rows * len(boxes)
+        rows, boxes = rows_and_grids(table, grids, on_error)
         return self._many(rows, boxes, asked, methods, on_error, threads, memory_mb)
 
     # -- behind them ---------------------------------------------------------------------------------------------------

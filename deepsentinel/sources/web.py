@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from deepsentinel.errors import SourceError
 
 from .addresses import redacted, shown
+from .patience import wait
 from .wire import ANSWERED, Answer, Trouble, ask
 
 __all__ = [
@@ -89,7 +89,7 @@ def insist(
             last_wait = last.wait_s
         if attempt == tries or (last.wait_s or 0.0) > MAX_WAIT_S:
             break
-        (sleep or time.sleep)(last_wait)
+        (sleep or wait)(last_wait)
         waited += last_wait
     raise tell(last)
 

@@ -272,11 +272,19 @@ def test_a_recipe_on_the_web_reads_no_file_of_mine(service: FaultService, tmp_pa
     [
         ("https://me:p@ss@a.org/x.tif", "https://a.org/x.tif"),
         ("https://me:pa/ss@a.org/x.tif", "https://a.org/x.tif"),
+        ("https://me:p@ss/w@a.org/x.tif", "https://a.org/x.tif"),
+        ("https://me:pa#ss@a.org/x.tif", "https://a.org/x.tif"),
+        ("https://me:pa?ss@a.org/x.tif", "https://a.org/x.tif"),
+        ("https://token@a.org/me@home/x.tif", "https://a.org/me@home/x.tif"),
         ("https://a.org/tiles@2x/x.tif", "https://a.org/tiles@2x/x.tif"),
+        ("http://localhost:8000/2020@v1/x.tif", "http://localhost:8000/2020@v1/x.tif"),
+        ("http://[::1]:8000/2020@v1/x.tif", "http://[::1]:8000/2020@v1/x.tif"),
     ],
 )
 def test_no_part_of_a_password_is_said(address: str, told: str) -> None:
     from deepsentinel.sources.addresses import redacted, shown
+    from deepsentinel.sources.opened import line_of
 
     assert shown(address) == told
+    assert bool(line_of(address, {})) == (address == told), "a line that opens a source says all of its address"
     assert redacted(f"GET {address} failed") == f"GET {told} failed"

@@ -369,8 +369,11 @@ def test_what_earth_engine_cannot_resample_is_refused_before_it_is_asked(
 ) -> None:
     scene = optical(src, world)
     service.asked = []
-    with pytest.raises(InputError, match=r"resampling='average' of B04.*nearest, bilinear, cubic"):
-        src.read(scene, grid, bands=["B04"], resampling="average")
+    for asked, named in (("average", "the pixels"), ({"B04": "average"}, "B04")):
+        with pytest.raises(InputError, match=rf"resampling='average' of {named}.*nearest, bilinear, cubic"):
+            src.read(scene, grid, bands=["B04"], resampling=asked)
+        with pytest.raises(InputError, match="resampling='average'"):
+            src.read_many(scene, [grid], resampling=asked)  # at the call, not for each of a million rows
     assert not service.asked
     smooth = src.read(scene, grid, bands=["B04", "B05", "SCL"], resampling={"B05": "bilinear"})
     plain = src.read(scene, grid, bands=["B04", "B05", "SCL"])

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +30,11 @@ import deepsentinel as ds
 from deepsentinel.errors import InputError, ReadError, SourceError
 from deepsentinel.sources.demo import DemoSource
 from deepsentinel.sources.earthengine import wire
+from deepsentinel.sources.patience import reading_until
 
 TOKEN = "ya29.planted-token"
 PIXELS = "image:computePixels"
+WAIT = wire.wait
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +355,27 @@ def test_patience_ends(signed: Any, world: World, grid: GeoBox, service: EarthEn
         signed.read(scene, grid)
     assert len(service.asked) == wire.TRIES
     assert sum(waits) <= wire.MAX_WAIT_S * len(waits)
+
+
+def test_who_leaves_is_not_held_up_by_a_busy_service(
+    signed: Any, world: World, grid: GeoBox, service: EarthEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python waits for its threads before it ends: one that is told to come back in a minute has to notice."""
+    scene = optical(signed, world)
+    monkeypatch.setattr(wire, "wait", WAIT)
+    service.asked, service.retry_after, service.moods = [], "60", [503] * 50
+    with reading_until(lambda: len(service.asked) > 0), pytest.raises(ReadError, match="stopped"):
+        signed.read(scene, grid)
+    threads = [one for one in threading.enumerate() if one.name.startswith("deepsentinel-earth-engine")]
+    for one in threads:
+        one.join(10)
+    assert not any(one.is_alive() for one in threads)
+    assert len(service.asked) == 1, "nothing is asked again for nobody"
+    # The scene is looked up by whoever reads, without a thread of its own.
+    service.asked, service.moods = [], [503] * 50
+    with reading_until(lambda: len(service.asked) > 0), pytest.raises(ReadError, match="stopped"):
+        signed.read({"sensor": "S2", "id": "never_seen"}, grid)
+    assert len(service.asked) == 1
 
 
 def test_an_answer_in_drops_is_too_late(world: World, grid: GeoBox, service: EarthEngine, waits: list[float]) -> None:

@@ -22,8 +22,9 @@ from stac_builders import MADE_AOI, made_dn, made_grid
 
 import deepsentinel as ds
 from deepsentinel.errors import ReadError, SourceError
-from deepsentinel.sources import web, wire
+from deepsentinel.sources import patience, web, wire
 from deepsentinel.sources.engine import Want, read_wants, remote
+from deepsentinel.sources.patience import reading_until
 from deepsentinel.sources.presets import PLANETARY_COMPUTER
 from deepsentinel.sources.services import SignedSource, TokenSigner, open_preset
 
@@ -44,7 +45,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting costs next to nothing; it is counted elsewhere."""
     monkeypatch.setattr(remote, "BACKOFF_S", 0.01)
     sleep = time.sleep
-    monkeypatch.setattr(web, "time", SimpleNamespace(sleep=lambda wait_s: sleep(min(wait_s, 0.01))))
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=lambda wait_s: sleep(min(wait_s, 0.01))))
 
 
 def once(fault: str, path: str = B04, *, block: bool | None = None) -> Any:
@@ -127,6 +128,22 @@ def test_an_answer_that_stalls_or_trickles_is_left(
     service.plan = always(fault)
     with pytest.raises(ReadError, match=r"nothing came for 0\.5 s|the answer crawled"):
         read(source)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_who_leaves_is_not_held_up_by_a_busy_server(
+    service: FaultService, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "time", time)
+    source = ds.open_source(service.url)
+    service.others[B04] = (503, {"Retry-After": "30"}, b"busy")
+    began = time.monotonic()
+    with reading_until(lambda: time.monotonic() - began > 0.5), pytest.raises(ReadError, match="was stopped"):
+        list(source.read_many(ROW, [made_grid()] * 3, bands=["B04"], on_error="raise")) if many else read(source)
+    assert time.monotonic() - began < 10
+    began = time.monotonic()
+    with reading_until(lambda: time.monotonic() - began > 0.5), pytest.raises(ReadError, match="was stopped"):
+        web.get_bytes(f"{service.url}{B04}")
 
 
 def test_a_name_that_cannot_be_resolved(service: FaultService, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from stac_builders import MADE_AOI, made_grid
 
 import deepsentinel as ds
 from deepsentinel.errors import DeepSentinelError
-from deepsentinel.sources import web, wire
+from deepsentinel.sources import patience, wire
 from deepsentinel.sources.addresses import redacted, shown
 from deepsentinel.sources.demo import DemoSource
 from deepsentinel.sources.engine import remote
@@ -80,7 +80,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(remote, "BACKOFF_S", 0.01)
-    monkeypatch.setattr(web, "time", SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=lambda _: None))
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()

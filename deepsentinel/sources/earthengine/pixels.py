@@ -18,6 +18,7 @@ from deepsentinel.bands import DTYPES, S1_BANDS, S2_BANDS
 from deepsentinel.errors import InputError, ReadError
 from deepsentinel.sources.assets import AssetRef, Item
 from deepsentinel.sources.harmonise import Quantity, remove_offset, to_db
+from deepsentinel.sources.patience import STOPPED, reading_until
 from deepsentinel.sources.plans import COARSE_M, Scene, angle_degrees, time_of
 
 from .scenes import S1_COLLECTION, S1_POWER_COLLECTION, ee_band
@@ -115,6 +116,19 @@ def filled(values: Array) -> Array:
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
+def check_methods(asked: Mapping[str, str] | str | None) -> None:
+    """Refuse how nothing is resampled there, before anything is asked for.
+
+    >>> check_methods({"B04": "bilinear"})
+    """
+    for name, method in {"the pixels": asked}.items() if isinstance(asked, str) else (asked or {}).items():
+        if method not in METHODS:
+            raise InputError(
+                f"resampling={method!r} of {name}: Earth Engine resamples on its side, by {', '.join(METHODS)}. For "
+                "another method read on the scene's own 10 m grid and resample the patch."
+            )
+
+
 def methods_of(names: Sequence[str], asked: Mapping[str, str] | str | None) -> dict[str, str]:
     """How each band goes onto the grid, as far as Earth Engine can.
 
@@ -127,12 +141,6 @@ def methods_of(names: Sequence[str], asked: Mapping[str, str] | str | None) -> d
         usual = "bilinear" if name == "angle" else "nearest"
         method = asked if isinstance(asked, str) else (asked or {}).get(name, usual)
         methods[name] = "nearest" if name == "SCL" else method
-    for name, method in methods.items():
-        if method not in METHODS:
-            raise InputError(
-                f"resampling={method!r} of {name}: Earth Engine resamples on its side, by {', '.join(METHODS)}. For "
-                "another method read on the scene's own 10 m grid and resample the patch."
-            )
     return methods
 
 
@@ -291,15 +299,16 @@ class Job:
         for part in self.parts:
             while wait([part], timeout=POLL_S).not_done:
                 if unwanted():
-                    raise ReadError("Reading was stopped before this was read.")
+                    raise ReadError(STOPPED)
             part.result()
         return self.arrays
 
     def _read(self, session: Session, window: Window, stop: threading.Event) -> None:
         if stop.is_set():
-            raise ReadError("Reading was stopped before this was read.")
+            raise ReadError(STOPPED)
         try:
-            pixels = self._pixels(session, window)
+            with reading_until(stop.is_set):
+                pixels = self._pixels(session, window)
         except Refusal as refusal:
             smaller = window.halves()
             if refusal.kind != "too large" or len(smaller) == 1:

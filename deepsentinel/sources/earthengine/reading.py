@@ -19,22 +19,23 @@ from deepsentinel.sources.arguments import (
     Row,
     check_bands,
     check_grid,
-    check_grids,
     check_resampling,
     check_touch,
     ids_of,
     is_table,
     row_of,
+    rows_and_grids,
     rows_of,
 )
 from deepsentinel.sources.assemble import make_patch, make_series
 from deepsentinel.sources.assets import AssetRef, Item
 from deepsentinel.sources.base import Failure, OnError
 from deepsentinel.sources.choices import choose_bands
+from deepsentinel.sources.patience import unwanted
 from deepsentinel.sources.plans import Methods, Scene
 from deepsentinel.sources.reading import FEW_SCENES, ROWS_AT_ONCE
 
-from .pixels import CLOUDS, Job, SceneLayers, methods_of, s1_layers, s2_layers
+from .pixels import CLOUDS, Job, SceneLayers, check_methods, methods_of, s1_layers, s2_layers
 from .scenes import collection_of
 from .session import MOST_THREADS, Refusal, Session
 
@@ -81,6 +82,7 @@ class EarthEngineReader(ABC):
         cannot be read is left out with a warning; if none can be read, its error is raised.
         """
         grid, asked, methods = check_grid(grid), check_bands(bands), check_resampling(resampling)
+        check_methods(methods)
         if is_table(what):
             return self._read_series(what, grid, asked, methods)
         row = row_of(what)
@@ -107,16 +109,12 @@ class EarthEngineReader(ABC):
         stands in its place: it is false (`if not patch: ...`), carries the error, and raises it when used as a patch.
         "skip" leaves it out with a warning, "raise" raises when its turn comes.
         """
-        asked, methods = check_bands(bands), check_resampling(resampling)
-        if on_error not in ("record", "skip", "raise"):
-            raise InputError(f"on_error={on_error!r}: it is 'record', 'skip' or 'raise'.")
         from deepsentinel.sources.engine import check_limits
 
+        asked, methods = check_bands(bands), check_resampling(resampling)
+        check_methods(methods)
         check_limits(threads, memory_mb)
-        rows = rows_of(table) if is_table(table) else [row_of(table)]
-        boxes = check_grids(grids, len(rows))
-        if len(rows) == 1:
-            rows = rows * len(boxes)
+        rows, boxes = rows_and_grids(table, grids, on_error)
         return self._many(rows, boxes, asked, methods, on_error, threads, memory_mb)
 
     def read_embedding(self, year: int, grid: GeoBox) -> xr.DataArray:
@@ -132,7 +130,7 @@ class EarthEngineReader(ABC):
         layers, box = embedding_layers(check_year(year), check_grid(grid)), check_grid(grid)
         with self._pool(None) as (pool, stop):
             try:
-                arrays = Job(layers, box).start(pool, self._session, stop).done(_unwanted())
+                arrays = Job(layers, box).start(pool, self._session, stop).done(unwanted())
             except Refusal as refusal:
                 if refusal.kind != "absent":
                     raise
@@ -166,7 +164,7 @@ class EarthEngineReader(ABC):
         threads: int | None,
         memory_mb: float,
     ) -> Iterator[xr.Dataset | Failure]:
-        unwanted = _unwanted()
+        gone = unwanted()
         ahead: deque[tuple[int, Plans | Exception, list[Job]]] = deque()
         coming = enumerate(zip(rows, boxes, strict=True))
         held, problem = 0, None
@@ -189,9 +187,9 @@ class EarthEngineReader(ABC):
                 try:
                     if isinstance(plans, Exception):
                         raise plans
-                    patch: xr.Dataset | Failure = self._patch(plans, jobs, boxes[position], unwanted)
+                    patch: xr.Dataset | Failure = self._patch(plans, jobs, boxes[position], gone)
                 except Exception as error:
-                    if on_error == "raise" or unwanted():
+                    if on_error == "raise" or gone():
                         raise
                     if on_error == "skip":
                         warn(f"Row {position} was left out: {error}")
@@ -271,9 +269,9 @@ class EarthEngineReader(ABC):
         return SceneLayers(sensor, item, layers, _known(told))
 
     def _patch(
-        self, plans: Plans, jobs: Sequence[Job], grid: GeoBox, unwanted: Callable[[], bool] | None = None
+        self, plans: Plans, jobs: Sequence[Job], grid: GeoBox, gone: Callable[[], bool] | None = None
     ) -> xr.Dataset:
-        scenes = [_finished(plan, job, unwanted or _unwanted()) for plan, job in zip(plans, jobs, strict=True)]
+        scenes = [_finished(plan, job, gone or unwanted()) for plan, job in zip(plans, jobs, strict=True)]
         return make_patch(scenes, grid, source=self.name, attrs={})
 
     def _read_series(
@@ -286,7 +284,7 @@ class EarthEngineReader(ABC):
         pairs = dict.fromkeys(pair for row in rows for pair in zip(("S1", "S2"), ids_of(row), strict=True))
         singles = [(sensor, name) for sensor, name in pairs if name is not None and _concerns(sensor, asked)]
         self._fetch([{"sensor": sensor, "id": name} for sensor, name in singles])
-        unwanted = _unwanted()
+        gone = unwanted()
         finished: list[Scene] = []
         problems: list[Exception] = []
         with self._pool(None) as (pool, stop):
@@ -305,9 +303,9 @@ class EarthEngineReader(ABC):
                 # Let go of at once: a long series is never held both as sent and as converted.
                 plan, job = begun.popleft()
                 try:
-                    finished.append(_finished(plan, job, unwanted))
+                    finished.append(_finished(plan, job, gone))
                 except ReadError as error:
-                    if unwanted():
+                    if gone():
                         raise
                     problems.append(error)
         if not finished:
@@ -317,9 +315,9 @@ class EarthEngineReader(ABC):
         return make_series(finished, grid, source=self.name, attrs={})
 
 
-def _finished(plan: SceneLayers, job: Job, unwanted: Callable[[], bool]) -> Scene:
+def _finished(plan: SceneLayers, job: Job, gone: Callable[[], bool]) -> Scene:
     try:
-        return plan.finish(job.done(unwanted))
+        return plan.finish(job.done(gone))
     except Refusal as refusal:
         raise ReadError(str(refusal)) from refusal
 
@@ -330,11 +328,3 @@ def _concerns(sensor: str, asked: tuple[str, ...] | None) -> bool:
 
 def _known(attrs: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in attrs.items() if value is not None}
-
-
-def _unwanted() -> Callable[[], bool]:
-    """Whether whoever asked has left meanwhile: see `reading_until`, which holds for this engine as for the other."""
-    from deepsentinel.sources.engine.blocks import _unwanted as asked_until
-
-    asked = asked_until.get()
-    return asked if asked is not None else bool

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from deepsentinel.errors import InputError, SourceError
+from deepsentinel.errors import InputError, ReadError, SourceError
 from deepsentinel.sources.web import BUSY
 
 from .wire import TIMEOUT_S, Transport, plain
@@ -130,6 +130,8 @@ class Session:
             raise _refusal(doing, str(error), _status(error), offline=_is_offline(error)) from _fit(error)
         except GoogleAuthError as error:
             raise _refusal(doing, str(error), 401, offline=isinstance(error, TransportError)) from _fit(error)
+        except ReadError:  # nobody waits for it any more
+            raise
         except OSError as error:  # of the network
             raise _refusal(doing, plain(error), None, offline=True) from None
 
@@ -179,6 +181,9 @@ class Session:
         except GoogleAuthError as error:
             _forget(ee)
             raise _refusal(doing, str(error), 401, offline=isinstance(error, TransportError)) from _fit(error)
+        except ReadError:
+            _forget(ee)
+            raise
         except OSError as error:
             _forget(ee)
             raise _refusal(doing, plain(error), None, offline=True) from None

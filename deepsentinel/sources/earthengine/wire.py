@@ -15,6 +15,7 @@ from typing import Any
 import requests
 import urllib3
 
+from deepsentinel.sources.patience import wait
 from deepsentinel.sources.web import BUSY, MAX_WAIT_S, UNREACHABLE_TRIES, asked_wait_s
 
 TRIES = 7
@@ -23,8 +24,6 @@ CONNECT_S = 15.0
 # Earth Engine itself gives up on a computation after five minutes.
 TIMEOUT_S = 330.0
 CHUNK_BYTES = 1 << 18
-# What a busy service is waited for with.
-wait = time.sleep
 # The bytes are as they were before they were packed for the way.
 _UNPACKED = ("content-encoding", "content-length", "transfer-encoding")
 

@@ -4,7 +4,9 @@
 files near and far, `remote` fetches ranges over HTTP, and `warp` knows where the pixels of a grid lie in a file.
 """
 
-from .blocks import check_limits, iter_wants, keeping, read_wants, reading_until
+from deepsentinel.sources.patience import reading_until
+
+from .blocks import check_limits, iter_wants, keeping, read_wants
 from .wants import Want
 
 __all__ = ["Want", "check_limits", "iter_wants", "keeping", "read_wants", "reading_until"]

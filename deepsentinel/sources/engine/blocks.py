@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +19,7 @@ import numpy as np
 import rasterio
 
 from deepsentinel.errors import InputError, ReadError
+from deepsentinel.sources.patience import STOPPED, reading_until, unwanted
 
 from .crew import Crew
 from .rasters import is_remote
@@ -50,29 +51,6 @@ def _env_options() -> dict[str, Any]:
     return dict(rasterio.env.getenv()) if rasterio.env.hasenv() else {}
 
 
-_unwanted: ContextVar[Callable[[], bool] | None] = ContextVar("unwanted", default=None)
-
-
-@contextmanager
-def reading_until(unwanted: Callable[[], bool]) -> Iterator[None]:
-    """What begins to be read inside ends within a block or two once `unwanted()` says so; it is asked often.
-
-    Whoever asks for pixels waits for a whole chunk of them, and cannot leave meanwhile. What was not read by then is a
-    ReadError; `iter_wants` raises it.
-
-    >>> from odc.geo.geobox import GeoBox
-    >>> grid = GeoBox.from_bbox((500_000, 5_400_000, 502_560, 5_402_560), "EPSG:32631", resolution=10)
-    >>> with reading_until(lambda: True):
-    ...     print(read_wants([Want("no/such/file.tif", grid)])[0])
-    Reading was stopped before this was read.
-    """
-    token = _unwanted.set(unwanted)
-    try:
-        yield
-    finally:
-        _unwanted.reset(token)
-
-
 _cache: ContextVar[SceneCache | None] = ContextVar("cache", default=None)
 
 
@@ -96,10 +74,10 @@ class _Stop(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._unwanted = _unwanted.get()
+        self._unwanted = unwanted()
 
     def is_set(self) -> bool:
-        return super().is_set() or (self._unwanted is not None and self._unwanted())
+        return super().is_set() or self._unwanted()
 
 
 def read_wants(wants: Sequence[Want], *, threads: int | None = None) -> list[np.ndarray | Exception]:
@@ -143,7 +121,7 @@ def _read(
 
 
 # Seen by nobody but in `reading_until`: whoever else set `stop` has left.
-_STOPPED = ReadError("Reading was stopped before this was read.")
+_STOPPED = ReadError(STOPPED)
 
 
 def iter_wants(
@@ -179,6 +157,10 @@ def _chunks(
 
     def chunk(most_bytes: float, most_files: int) -> tuple[list[Results], bool, BaseException | None]:
         """The next groups' results, whether there may be more, and what broke the supply."""
+        with reading_until(stop.is_set):
+            return gathered_and_read(most_bytes, most_files)
+
+    def gathered_and_read(most_bytes: float, most_files: int) -> tuple[list[Results], bool, BaseException | None]:
         gathered: list[Sequence[Want]] = []
         held, more, broken = 0.0, True, None
         files: set[str] = set()

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 
 from deepsentinel.errors import InputError, ReadError
 from deepsentinel.sources.addresses import shown
+from deepsentinel.sources.patience import reading_until
 
 from .rasters import REMOTE_OPTIONS, Block, GdalRaster, gdal_env, harmless, is_remote, open_raster, reason
 from .warp import Lattice, Placement, Target, place, scale_px
@@ -116,7 +117,7 @@ class Crew:
             options = {**(REMOTE_OPTIONS if is_remote(job.href) else {}), **self.options}
             entered = False
             try:
-                with gdal_env(options):
+                with gdal_env(options), reading_until(self.stop.is_set):
                     entered = True
                     if own:
                         self._open(job)
