@@ -579,3 +579,13 @@ def test_a_notebook_shows_the_figure_once_without_pyplot_and_small(size_px, kind
         "assert pictures[0][1] < 600_000, pictures\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_sensor_that_was_taken_out_is_not_told_of():
+    patch = factories.make_patch()
+    whole, radar = ds.show(patch), ds.show(patch[["VV"]].assign_attrs(patch.attrs), panels=["VV"])
+    told = [" ".join(text.get_text() for text in figure.texts) for figure in (whole, radar)]
+    assert patch.attrs["s2_id"] in told[0]
+    assert patch.attrs["s2_id"] not in told[1]
+    assert patch.attrs["s1_id"] in told[1]
+    assert "Sentinel-2" not in told[1]

@@ -284,8 +284,9 @@ def _opens(source: Any, sensor: str, scene: str) -> bool:
     import rasterio
 
     from deepsentinel.sources.engine.rasters import looked_into
+    from deepsentinel.sources.wire import Trouble
 
-    failures = (DeepSentinelError, OSError, KeyError, AttributeError, rasterio.errors.RasterioError)
+    failures = (DeepSentinelError, OSError, KeyError, AttributeError, rasterio.errors.RasterioError, Trouble)
     with suppress(*failures):
         if (reaches := getattr(source, "reaches", None)) is not None:
             return bool(reaches(sensor, scene))
@@ -293,9 +294,23 @@ def _opens(source: Any, sensor: str, scene: str) -> bool:
         for ref in list(source.assets_of(item).values())[:PROBES]:
             with suppress(*failures):
                 href = source.resolve(ref.href, item, ref.key)
+                if href.startswith(("http://", "https://")):
+                    # GDAL would answer from what it remembers of a file that was opened for the plan.
+                    if _answers(href):
+                        return True
+                    continue
                 with looked_into(href, source.gdal_options()):
                     return True
     return False
+
+
+def _answers(href: str) -> bool:
+    from deepsentinel.sources.wire import TooLarge, ask
+
+    try:
+        return ask(href, headers={"Range": "bytes=0-0"}).status < 400
+    except TooLarge:  # all of it, instead of a byte
+        return True
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------

@@ -332,17 +332,25 @@ def headline(patch: xr.Dataset) -> str:
     'Sentinel-2 on 4 July 2018'
     """
     s1, s2 = (time_of(patch, sensor) for sensor in ("S1", "S2"))
-    has = {sensor_of(str(name)) for name in patch.data_vars}
-    if s1 is not None and s2 is not None:
+    has = _sensors(patch)
+    if s1 is not None and s2 is not None and has >= {"S1", "S2"}:
         gap_hours = float((s1 - s2) / np.timedelta64(1, "h"))
         order = "later" if gap_hours >= 0 else "earlier"
         return f"Sentinel-2 on {day_words(s2)}, Sentinel-1 {apart(gap_hours)} {order}"
-    if s2 is not None:
+    if s2 is not None and "S2" in has:
         return f"Sentinel-2 on {day_words(s2)}"
-    if s1 is not None:
+    if s1 is not None and "S1" in has:
         return f"Sentinel-1 on {day_words(s1)}"
     return " and ".join(name for key, name in (("S1", "Sentinel-1"), ("S2", "Sentinel-2")) if key in has)
 
 
+def _sensors(patch: xr.Dataset) -> set[str]:
+    """Of which sensors it has bands: one that was taken out is not told of, whatever its attributes still say."""
+    told = {str(sensor_of(str(name))) for name in patch.data_vars} & {"S1", "S2"}
+    return told or {"S1", "S2"}
+
+
 def _ids(patch: xr.Dataset) -> str:
-    return "   ·   ".join(str(patch.attrs[key]) for key in ("s2_id", "s1_id") if patch.attrs.get(key))
+    has = _sensors(patch)
+    keys = [key for key, sensor in (("s2_id", "S2"), ("s1_id", "S1")) if sensor in has]
+    return "   ·   ".join(str(patch.attrs[key]) for key in keys if patch.attrs.get(key))

@@ -17,8 +17,8 @@ from .opening import concat
 __all__ = ["CANONICAL"]
 
 
-# A shapefile cuts names after ten characters.
-_GROUND_TRUTH = ("ground_truth", "ground_tru")
+# A shapefile cuts names after ten characters. Codes come before names: with them classes keep their numbers.
+_GROUND_TRUTH = ("ground_truth", "ground_tru", "class_name", "class", "label", "landcover", "land_cover")
 
 
 def _recognises(layer: Layer, file: LabelFile) -> bool:
@@ -45,7 +45,9 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.Geo
     if truth.dtype == object and pd.api.types.infer_dtype(truth, skipna=True) == "boolean":
         truth = truth.astype("boolean")  # as yes and no come, where some are missing
     legend = None
-    notes = []
+    # What a column of another name means is a guess, and said.
+    taken = sorted({name for name in spellings if options.value is None and name.lower() not in _GROUND_TRUTH[:2]})
+    notes = [f"the column {name!r} was taken as the classes (value='...' names another)" for name in taken]
     if not pd.api.types.is_numeric_dtype(truth.dtype):
         known = [
             part[wanted] if file.area is None and layer.driver != "csv" else file.column(layer, spelled)
@@ -86,7 +88,7 @@ def _years(column: pd.Series) -> pd.Series:
 
 CANONICAL = Format(
     name="canonical",
-    looks_for="a column ground_truth (a CSV also geometry as WKT, and crs)",
+    looks_for="a column ground_truth, class_name, class or label (a CSV also geometry as WKT, and crs)",
     recognises=_recognises,
     read=_read,
     takes=frozenset({"value", "year"}),

@@ -75,6 +75,11 @@ def parse(text: bytes, location: str) -> Document:
     try:
         document = json.loads(text)
     except ValueError as error:
+        if b"\0" in text:
+            raise SourceError(
+                f"{shown(location)} is no catalog: that would be text (JSON). A source is a catalog or an item "
+                "collection, the address of an API, or a folder of downloaded products; ds.read_labels reads labels."
+            ) from None
         raise SourceError(
             f"{shown(location)} is not readable JSON ({error}). Is the file complete? Fetch or write it again."
         ) from error

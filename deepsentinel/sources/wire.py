@@ -191,10 +191,11 @@ def trouble_of(error: BaseException, url: str) -> Exception:
     for known, text in (
         ({"NameResolutionError", "gaierror"}, f"the name {host} cannot be resolved"),
         ({"ProxyError"}, "the proxy does not let it through"),
-        ({"ConnectTimeout", "ConnectTimeoutError"}, f"{host} did not take the call within {CONNECT_S:.0f} s"),
         ({"SSLError"}, f"no secure connection to {host} (its certificate, or a proxy's, is not accepted)"),
         ({"ConnectionRefusedError"}, f"{host} refuses connections"),
+        # In some versions of urllib3 the former is one of the latter.
         ({"NewConnectionError"}, f"{host} cannot be reached"),
+        ({"ConnectTimeout", "ConnectTimeoutError"}, f"{host} did not take the call within {CONNECT_S:.0f} s"),
     ):
         if names & known:
             return Trouble(text, unreachable=True)

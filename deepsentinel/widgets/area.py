@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import ipywidgets
 
-from deepsentinel.errors import InputError
+from deepsentinel.errors import AreaError, InputError
 
 from .canvas import Canvas
 from .controls import Slider, Upload
@@ -24,6 +24,8 @@ DEMO_DATES = (date(2018, 5, 1), date(2018, 8, 31))
 LAST_DAYS = 90
 # A pair of this size is read in seconds from files nearby; a larger one deserves a thought.
 MUCH_BYTES = 300_000_000
+# Models look at windows of so many pixels at least.
+FEW_PX = 32
 MOST_PAIRS = 300
 BASE_MAPS: Mapping[str, tuple[str, str] | None] = {
     "None (works offline)": None,
@@ -123,14 +125,27 @@ class AreaPanel(Panel):
         """A person drew, changed or deleted the area on the map."""
         if geometry is None:
             self.state.drop("aoi")
-        else:
-            self.state.put("aoi", plain(geometry))
+            return
+        from deepsentinel.aoi import area
+
+        try:
+            area(plain(geometry))
+        except AreaError:
+            # A slip of the mouse takes nothing away: the area that was there is drawn again, and what was made of it
+            # stays.
+            self.canvas.drawing.show(None if self.state["aoi"] is None else area(self.state["aoi"]).__geo_interface__)
+            raise
+        self.state.put("aoi", plain(geometry))
 
     def place(self, obj: Any) -> None:
         """Make anything that outlines a place the area, and show it."""
         from deepsentinel.aoi import area
 
         found = area(obj)
+        suggested = getattr(self.state["src"], "area", None)
+        if isinstance(obj, type(found)) and suggested is not None and found.geometry.equals(area(suggested).geometry):
+            self.take_suggested()  # one word in the cell, instead of all its corners
+            return
         box = isinstance(obj, tuple | list)
         self.state.put("aoi", tuple(map(float, obj)) if box else dict(found.__geo_interface__))
         self.show_area()
@@ -178,6 +193,8 @@ class AreaPanel(Panel):
         self.size.value = f"{words} · {grid.shape.x:,} × {grid.shape.y:,} pixels of 10 m · {spoken(size)} a pair"
         if size > MUCH_BYTES:
             self.warning.value = f"This is large: each pair takes {spoken(size)} of memory, and a while to read."
+        elif min(grid.shape) < FEW_PX:
+            self.warning.value = f"This is small: many models look at {FEW_PX} × {FEW_PX} pixels and more at a time."
         elif found.notes:
             self.warning.value = " ".join(found.notes)
         self.say()
@@ -227,12 +244,17 @@ class AreaPanel(Panel):
         if self.cloud.value < 100:
             line, values = "src.search(aoi, start, end, max_cloud={cloud})", {"cloud": whole(self.cloud.value)}
         self.state.drop("scenes")
-        self.run("scenes", line, text="Looking for scenes", then=lambda _: self.pair(), **values)
+        self.run("scenes", line, text="Looking for scenes", then=lambda _: self._pair(), **values)
 
     def pair(self) -> None:
         """Which Sentinel-1 goes with which Sentinel-2."""
         if "scenes" in self.state:
             self.say()
+            self._pair()
+
+    def _pair(self) -> None:
+        # What went wrong while scenes were looked for, such as a file that is no outline, stays to be read.
+        if "scenes" in self.state:
             self.state.do("pairs", "ds.pair(scenes, aoi=aoi, max_days={days})", days=whole(self.gap.value))
 
     def _found(self, scenes: Any) -> None:

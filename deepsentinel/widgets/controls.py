@@ -49,19 +49,23 @@ class Upload(anywidget.AnyWidget):
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
         self._pieces: list[bytes] = []
+        self._id = ""
         self.on_msg(lambda _, message, pieces: self._heard(message, pieces))
 
     def _heard(self, message: Mapping[str, Any], pieces: Sequence[Any]) -> None:
         kind, size = message.get("kind"), int(message.get("size", 0))
         told = {"name": str(message.get("name")), "size": size}
         if kind == "begin":
-            self._pieces = []
             if size > self.most:
                 self.file = {**told, "data": None}
+            else:
+                self._id, self._pieces = str(message.get("id")), []
+        elif str(message.get("id")) != self._id:
+            return  # of a file that another one has taken the place of, from a second view of this control
         elif kind == "piece":
             self._pieces += [bytes(piece) for piece in pieces]
         elif kind == "end":
-            data, self._pieces = b"".join(self._pieces), []
+            self._id, data, self._pieces = "", b"".join(self._pieces), []
             # A new file all the same, if one of that name and content was taken before.
             self.file = {}
             self.file = {**told, "data": data}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class CorpusPanel(Panel):
             ipywidgets.BoundedIntText, "Dates each", lambda _: self._other(), value=3, min=1, max=24, **NUMBER
         )
         self._wanted: tuple[int, int] | None = None
+        self._under_way = False
         self.make_plan = self.button("Plan", self.plan, tip="Count windows and cost, before anything is read")
         self.make = self.button("Build", self.build, main=True, tip="Read pixels and burn labels, into the path above")
         self.halt = self.stopper(
@@ -72,16 +73,41 @@ class CorpusPanel(Panel):
 
     def plan(self) -> None:
         """Windows side by side over the area, each on several dates, and what building them will cost."""
-        self._plan(lambda _: None)
+        self._plan(build=False)
 
-    def _plan(self, then: Callable[[Any], object]) -> None:
+    def _plan(self, *, build: bool) -> None:
+        self._alone()
         if "aoi" not in self.state:
             raise InputError(NO_AREA)
         self._wanted = self.size.value, self.dates.value
         self.state.do("places", "ds.cover(aoi, {size})", size=self.size.value)
         line = "ds.plan_corpus(places, src, start=start, end=end, size_px={size}, per_place={dates}, choose={how})"
         values = {"size": self.size.value, "dates": self.dates.value, "how": "random"}
-        self.run("plan", line, text="Planning", then=then, **values)
+        if build:
+            self._hold(True)
+            then, failed, lost = self._build, self._gave_up, self._not_built
+        else:
+            then, failed, lost = None, None, self._not_planned
+        self.run("plan", line, text="Planning", then=then, failed=failed, lost=lost, **values)
+
+    def _not_planned(self, _: Any) -> None:
+        self.say("The area or the choices are others by now, so there is no plan: press Plan again.")
+
+    def _not_built(self, _: Any) -> None:
+        self._hold(False)
+        self.say("The area or the choices are others by now, so nothing was built: press Build again.")
+
+    def _alone(self) -> None:
+        if self._under_way:
+            raise InputError("A corpus is being built; stop it first, or wait for it.")
+
+    def _hold(self, on: bool) -> None:
+        """Nothing else is planned or built meanwhile: two builds into one folder would end each other."""
+        self._under_way = self.make_plan.disabled = self.make.disabled = on
+
+    def _gave_up(self, error: BaseException) -> None:
+        self._hold(False)
+        self.complain(error)
 
     def _other(self) -> None:
         """Other windows, or another number of dates: what was planned, or is being planned, is not what is wanted."""
@@ -95,6 +121,7 @@ class CorpusPanel(Panel):
 
     def build(self) -> None:
         """Plan, if that was not done, and build."""
+        self._alone()
         if not self.path.value.strip():
             self.path.value = "corpus.zarr"
         if not self.names.value:
@@ -102,10 +129,11 @@ class CorpusPanel(Panel):
         if "plan" in self.state and self._wanted == (self.size.value, self.dates.value):
             self._build(self.state["plan"])
         else:
-            self._plan(self._build)
+            self._plan(build=True)
 
     def _build(self, plan: Any) -> None:
         if len(plan.samples) > MOST_SAMPLES:
+            self._hold(False)
             raise InputError(
                 f"{len(plan.samples):,} samples are much for a notebook: draw a smaller area, or take fewer dates. "
                 "ds.build_corpus builds as many as there is room for."
@@ -116,22 +144,37 @@ class CorpusPanel(Panel):
         hidden = {"progress": False, "on_progress": self.guard(self._progressed)}
         path, text = self.path.value.strip(), f"Building {len(plan.samples)} samples"
         self.planned.value = ""
-        then = partial(self._built, path)
-        self.run("built", line, hidden, text=text, then=then, stop=self.halt, path=path)
+        self._hold(True)
+        self.run(
+            "built",
+            line,
+            hidden,
+            text=text,
+            then=partial(self._built, path),
+            failed=self._gave_up,
+            lost=partial(self._built, path, lost=True),
+            stop=self.halt,
+            path=path,
+        )
 
     def _progressed(self, progress: Any) -> None:
         self.planned.value = f"{progress.done} of {progress.total} samples, {progress.rate:.1f} a second"
 
-    def _built(self, path: str, report: Any) -> None:
+    def _built(self, path: str, report: Any, *, lost: bool = False) -> None:
+        """What was built is there, even where its plan is gone (lost), as another area was drawn meanwhile."""
+        self._hold(False)
         if report.left:
             # The line by itself would build all of it.
             self.state.drop("built")
             self.planned.value = f"{report.ok} of {report.ok + report.failed + report.left} samples are there"
-            self.say(f"Stopped; press Build to go on, or Open to take what is in {report.path}.")
+            # Another plan does not go into the same folder.
+            further = "press" if lost else "press Build to go on, or"
+            self.say(f"Stopped; {further} Open to take what is in {report.path}.")
             return
         # By its path alone: another area takes the plan away, and neither what is built nor what learnt from it.
         self.run("corpus", "ds.open_corpus({path})", text="Opening the corpus", path=path)
-        self.planned.value = f"{report.ok} samples in {report.seconds:.0f} s, {report.failed} failed"
+        of_old = ", of the area and dates as they were when it began" if lost else ""
+        self.planned.value = f"{report.ok} samples in {report.seconds:.0f} s, {report.failed} failed{of_old}"
 
     def _opened(self, src: Any) -> None:
         named = [str(name) for name in getattr(src, "labels", {})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import ipywidgets
 from deepsentinel.errors import InputError
 
 from .controls import Upload
-from .uploads import FORMATS, WORDS, kept
+from .uploads import FORMATS, WORDS, free_path, kept
 
 if TYPE_CHECKING:
     from .labelling import LabelPanel
@@ -32,7 +33,9 @@ class LabelFiles:
     """The lower rows of the tab of labels."""
 
     def __init__(self, panel: LabelPanel) -> None:
-        self.panel, self._read = panel, ""
+        self.panel = panel
+        self._read: Path | None = None
+        self._wrote: set[Path] = set()
         self.file = panel.control(ipywidgets.Text, "File", value="labels.gpkg", continuous_update=False)
         self.save = panel.button("Save labels", self.write_labels, tip="GeoPackage (.gpkg) or GeoJSON (.geojson)")
         self.load = panel.button("Add from file", self.read_labels, tip="Labels of any format that read_labels knows")
@@ -52,12 +55,18 @@ class LabelFiles:
         panel.watch("imported", self._imported)
 
     def write_labels(self) -> None:
-        """Write the labels, and offer the file as a link."""
-        path = self._path()
-        if self.panel.book.imported and Path(path).expanduser().resolve() == Path(self._read).expanduser().resolve():
-            # The cell reads it first, and would find there what it writes last.
-            raise InputError(f"{path} is the file that labels here were read from; give another name.")
-        self.panel.run("labels_file", "ds.save_labels(examples, {path})", text="Writing", then=self._offer, path=path)
+        """Write the labels, and offer the file as a link; files that this panel has not written stay as they are."""
+        asked = self._path()
+        path = str(free_path(Path(asked), self._taken))
+        # Before it is there: whoever presses twice has one file.
+        self._wrote.add(whole(path))
+        line = "ds.save_labels(examples, {path})"
+        self.panel.run("labels_file", line, text="Writing", then=partial(self._offer, asked), path=path)
+
+    def _taken(self, path: Path) -> bool:
+        # The cell reads what labels here came from first, and would find there what it writes last.
+        read = bool(self.panel.book.imported) and whole(path) == self._read
+        return read or (whole(path) not in self._wrote and path.expanduser().exists())
 
     def read_labels(self) -> None:
         """Read labels of a file beside those made here."""
@@ -74,7 +83,13 @@ class LabelFiles:
             return self.panel.state.keep(name, made)
 
         self.panel.run(
-            "imported", line, text="Reading", then=lambda table: self._loaded(table, path), keep=keep, path=path
+            "imported",
+            line,
+            text="Reading",
+            then=lambda table: self._loaded(table, path),
+            keep=keep,
+            lost=lambda _: self._not_added(path),
+            path=path,
         )
 
     def uploaded(self, file: Mapping[str, Any]) -> None:
@@ -100,25 +115,45 @@ class LabelFiles:
     def _loaded(self, table: Any, path: str) -> None:
         from deepsentinel.labels.making import legend_of_labels
 
-        self._read = path
+        self._read = whole(path)
         self.panel.book.take_in(legend_of_labels(table), table["ground_truth"])
         self.panel.changed()
-        self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {path}.")
+        if self.panel.book.imported:
+            self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {path}.")
+        else:  # another area, drawn at this very moment, has taken them away again
+            self._not_added(path)
+
+    def _not_added(self, path: str) -> None:
+        self.panel.say(f"The area is another one by now; no labels were added from {path}.")
 
     def _imported(self, table: Any) -> None:
-        # What was read within an area goes with the area; what is being read takes the place of what was there.
-        if table is None and self.panel.book.imported and not self.panel.jobs.running("imported"):
-            self.panel.book.give_back()
+        # What was read within an area goes with the area, even while something else is being read: nobody knows yet
+        # whether that will be kept.
+        if table is None and self.panel.book.imported:
             self.panel.changed()
 
-    def _offer(self, file: Path) -> None:
+    def _offer(self, asked: str, file: Path) -> None:
         self.link.value = links_to([file])
-        self.panel.say(f"Labels written to {file.resolve()}.")
+        other = ""
+        if whole(asked) != whole(file):
+            other = f" {Path(asked).name} was there already, and stays as it is."
+            if self.file.value.strip() == asked:
+                self.file.value = str(file)
+        self.panel.say(f"Labels written to {file.resolve()}.{other}")
 
     def _written(self, files: list[Path]) -> None:
         self.link.value = links_to(files)
         names = ", ".join(path.name for path in files)
         self.panel.say(f"Written to {files[0].parent.resolve()}: {names}.")
+
+
+def whole(path: str | Path) -> Path:
+    """The path as there is only one of each file.
+
+    >>> whole("a/../b.gpkg") == whole("./b.gpkg")
+    True
+    """
+    return Path(path).expanduser().resolve()
 
 
 def links_to(files: Sequence[Path]) -> str:

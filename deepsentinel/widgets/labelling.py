@@ -176,16 +176,17 @@ class LabelPanel(Panel):
 
     def changed(self) -> None:
         """The labels are others now: draw them, and what they teach."""
+        if self.book.imported and "imported" not in self.state:
+            self.book.give_back()
+        more = ", add_to=imported" if self.book.imported else ""
         colors, labels = dict(self.book.colors), list(self.book.labels)
         self._renewing = self._can_predict()
         try:
-            if not labels and not self.book.imported:
-                self.state.drop("examples")
-            elif self.book.imported:
-                line = "ds.make_labels({labels}, colors={colors}, add_to=imported)"
+            if labels or more:
+                line = f"ds.make_labels({{labels}}, colors={{colors}}{more})"
                 self.state.do("examples", line, labels=labels, colors=colors)
             else:
-                self.state.do("examples", "ds.make_labels({labels}, colors={colors})", labels=labels, colors=colors)
+                self.state.drop("examples")
         finally:
             self._renewing = False
         self._unsay()

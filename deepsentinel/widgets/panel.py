@@ -189,15 +189,16 @@ class Panel:
         then: Callable[[Any], object] | None = None,
         keep: Callable[[str, Made], bool] | None = None,
         failed: Callable[[BaseException], object] | None = None,
+        lost: Callable[[Any], object] | None = None,
         stop: ipywidgets.Button | None = None,
         **values: Any,
     ) -> None:
         """Compute a line of the state beside the kernel, say so, and keep what it gives by this name.
 
         `then` is called with it once it is kept. What was computed of things that have changed meanwhile is not kept:
-        then nobody wants it any more. Another run of this name takes the place of this one. `stop` is a button (of
-        `stopper`) for a line whose function takes `stop=`. `keep` and `failed` stand in for the state's `keep` and
-        for `complain`, where not everything that comes is wanted.
+        `lost` is called with it in place of `then`, where somebody has to hear of that. Another run of this name takes
+        the place of this one. `stop` is a button (of `stopper`) for a line whose function takes `stop=`. `keep` and
+        `failed` stand in for the state's `keep` and for `complain`, where not everything that comes is wanted.
         """
         keep = self.state.keep if keep is None else keep
         failed = self.complain if failed is None else failed
@@ -209,8 +210,9 @@ class Panel:
 
         def done(found: Any) -> None:
             value, made = found
-            if keep(name, made) and then is not None:
-                then(value)
+            heard = then if keep(name, made) else lost
+            if heard is not None:
+                heard(value)
 
         if self.line.kind == "error":
             self.say()

@@ -100,6 +100,7 @@ class TrainingPanel(CorpusPanel):
             self.row(self.map_it, self.opacity),
         )
         self.watch("prediction", self._paint)
+        self.watch("corpus", lambda _: self._begin_anew())
         self.list_runs()
         self.suggest()
 
@@ -163,8 +164,16 @@ class TrainingPanel(CorpusPanel):
         if self._waiting.is_set():
             self._waiting.clear()
             self._buttons(running=True)
-        elif self._last is not None and not self.jobs.running("model"):
+        elif self._last is None:
+            raise InputError("There is no run of this corpus to go on with; press Start.")
+        elif not self.jobs.running("model"):
             self._go()
+
+    def _begin_anew(self) -> None:
+        """The corpus is another one: what ran before has nothing to go on with."""
+        self._last = None
+        # One that waits goes on with what it has.
+        self.again.disabled = not self._waiting.is_set()
 
     def hold(self) -> None:
         """Have the run wait after this step; it keeps its place in memory."""
@@ -325,14 +334,8 @@ class TrainingPanel(CorpusPanel):
             raise InputError("There is no model yet: train one, or load one of the runs.")
         if "patch" not in self.state:
             raise InputError("Read a pair first (tab Area); the model makes a map of it.")
-        device = self.device.value
-        self.run(
-            "prediction",
-            "ds.predict(model, patch, device={device})",
-            {"progress": False},
-            text="Predicting",
-            device=device,
-        )
+        line = "ds.predict(model, patch, device={device})"
+        self.run("prediction", line, {"progress": False}, text="Predicting", device=self.device.value)
 
     @property
     def front(self) -> bool:

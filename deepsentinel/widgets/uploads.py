@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,27 @@ def kept(file: Mapping[str, Any]) -> Path:
     An earlier file of the same name stays, for a line may still read it: the new one is `name-2.gpkg` then.
     """
     data = _data(file)
-    first = path = Path(FOLDER) / _name(file)
+
+    def another(path: Path) -> bool:
+        return path.exists() and not (path.is_file() and path.read_bytes() == data)
+
+    path = free_path(Path(FOLDER) / _name(file), another)
     path.parent.mkdir(exist_ok=True)
-    number = 1
-    while path.exists():
-        if path.is_file() and path.read_bytes() == data:
-            return path
+    if not path.exists():
+        write_bytes(path, data)
+    return path
+
+
+def free_path(path: Path, taken: Callable[[Path], bool]) -> Path:
+    """The path, or the first beside it that is not taken.
+
+    >>> free_path(Path("a/field.gpkg"), lambda path: path.name == "field.gpkg").as_posix()
+    'a/field-2.gpkg'
+    """
+    first, number = path, 1
+    while taken(path):
         number += 1
         path = first.with_name(f"{first.stem}-{number}{first.suffix}")
-    write_bytes(path, data)
     return path
 
 

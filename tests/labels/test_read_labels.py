@@ -311,3 +311,19 @@ def test_what_is_no_path_is_told(tmp_path: Path) -> None:
     table.to_file(tmp_path / "a.gpkg")
     with pytest.raises(InputError, match=r"value=\['crop'\] is a list; give one name"):
         read_labels(tmp_path / "a.gpkg", value=["crop"])
+
+
+@pytest.mark.parametrize("name", ["class_name", "Class", "label", "landcover"])
+def test_a_column_that_says_it_holds_classes_is_taken_and_that_is_said(tmp_path: Path, name: str) -> None:
+    texts = ["wood", "town", "lake"]
+    table = squares(6).drop(columns="ground_truth").assign(**{name: [texts[at % 3] for at in range(6)]})
+    table.to_file(tmp_path / "mine.gpkg")
+    found = ds.read_labels(tmp_path / "mine.gpkg")
+    assert list(found["class_name"]) == [texts[at % 3] for at in range(6)]
+    assert any(repr(name) in note and "value=" in note for note in found.attrs["notes"])
+    table.assign(other=7).to_file(tmp_path / "other.gpkg")
+    named = ds.read_labels(tmp_path / "other.gpkg", value="other")
+    assert set(named.ground_truth) == {7}
+    # Numbers of ours come before names.
+    table.assign(ground_truth=5).to_file(tmp_path / "numbers.gpkg")
+    assert set(ds.read_labels(tmp_path / "numbers.gpkg").ground_truth) == {5}

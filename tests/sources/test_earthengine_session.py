@@ -357,6 +357,17 @@ def test_patience_ends(signed: Any, world: World, grid: GeoBox, service: EarthEn
     assert sum(waits) <= wire.MAX_WAIT_S * len(waits)
 
 
+def test_a_damaged_key_is_told_by_its_file(service: EarthEngine, world: World, key_file: Path) -> None:
+    said = json.loads(key_file.read_text())
+    said["private_key"] = said["private_key"].replace("A", "B", 5)[:-200]
+    key_file.write_text(json.dumps(said))
+    src = ds.open_source("earth-engine", project=PROJECT, url=service.url, credentials=key_file)
+    with pytest.raises(InputError, match=r"key\.json.*Make a new") as problem:
+        src.search(world.area, START, END)
+    assert said["private_key"][30:60] not in "".join(traceback.format_exception(problem.value))
+    assert problem.value.__cause__ is None
+
+
 def test_who_leaves_is_not_held_up_by_a_busy_service(
     signed: Any, world: World, grid: GeoBox, service: EarthEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

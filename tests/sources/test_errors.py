@@ -387,3 +387,11 @@ def test_an_empty_catalog_says_so() -> None:
     source = ds.open_source({"type": "FeatureCollection", "features": []})
     with pytest.raises(NothingFoundError, match="holds no Sentinel scene"):
         source.search((2, 48, 3, 49))
+
+
+@pytest.mark.parametrize("name", ["labels.gpkg", "cube.nc"])
+def test_a_file_of_another_kind_is_told_what_a_source_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"SQLite format 3\0\x10\0\x01\x01\0" if name.endswith("gpkg") else b"\x89HDF\r\n\x1a\n\0\0\0")
+    with pytest.raises(SourceError, match=rf"{name} is no catalog.*ds\.read_labels"):
+        ds.open_source(str(path))

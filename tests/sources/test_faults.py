@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import re
+import socket
 import threading
 import time
 from collections import Counter
@@ -131,16 +132,34 @@ def test_an_answer_that_stalls_or_trickles_is_left(
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_who_leaves_is_not_held_up_by_a_busy_server(
-    service: FaultService, many: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["busy", "stall"])
+def test_who_leaves_is_not_held_up(
+    service: FaultService, many: bool, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By a server that asks for half a minute of patience, or takes the call and says nothing."""
     monkeypatch.setattr(patience, "time", time)
     source = ds.open_source(service.url)
-    service.others[B04] = (503, {"Retry-After": "30"}, b"busy")
+    if fault == "busy":
+        service.others[B04] = (503, {"Retry-After": "30"}, b"busy")
+    else:
+        service.plan = always(fault)
     began = time.monotonic()
     with reading_until(lambda: time.monotonic() - began > 0.5), pytest.raises(ReadError, match="was stopped"):
         list(source.read_many(ROW, [made_grid()] * 3, bands=["B04"], on_error="raise")) if many else read(source)
     assert time.monotonic() - began < 10
+
+
+def test_a_server_that_is_not_there_refuses(service: FaultService) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/x.tif"
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1 refuses connections"):
+        web.get_bytes(address)
+
+
+def test_asking_for_a_file_ends_when_nobody_wants_it(service: FaultService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", time)
+    service.others[B04] = (503, {"Retry-After": "30"}, b"busy")
     began = time.monotonic()
     with reading_until(lambda: time.monotonic() - began > 0.5), pytest.raises(ReadError, match="was stopped"):
         web.get_bytes(f"{service.url}{B04}")

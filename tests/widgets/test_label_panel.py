@@ -375,11 +375,17 @@ def test_labels_come_from_the_readers_own_machine(
     assert f"imported = ds.read_labels('uploads/{name}')" in labelled.state.code("examples")
     exec(labelled.state.code("prediction"), made)
     assert made["prediction"].identical(labelled.state["prediction"])
-    # The name of the file that is written next is not that of the one that was read; the cell would read it first.
-    assert labelled.panel.files.file.value == "labels.gpkg"
-    labelled.panel.files.file.value = f"./uploads/{name}"
-    labelled.panel.files.save.click()
-    assert "give another name" in labelled.panel.line.text
+    # The file that is written next is not the one that was read: the cell would read it first.
+    files, ending = labelled.panel.files, name.split(".")[1]
+    assert files.file.value == "labels.gpkg"
+    files.file.value = f"./uploads/{name}"
+    files.save.click()
+    assert labelled.jobs.wait(30)
+    if ending == "zip":
+        assert "Labels are written as" in labelled.panel.line.text
+    else:
+        assert f"{name} was there already, and stays as it is" in labelled.panel.line.text
+        assert files.file.value == f"uploads/mine-2.{ending}"
     assert (tmp_path / "uploads" / name).read_bytes() == data
 
 

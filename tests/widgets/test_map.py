@@ -146,6 +146,24 @@ def test_a_changed_shape_is_the_new_area_and_a_deleted_one_is_none(m: Map) -> No
     assert not m.canvas.shapes
 
 
+def test_a_slip_of_the_mouse_takes_nothing_away(m: Map) -> None:
+    draw(m, ring(*BOX))
+    m._area.read.click()
+    assert m.wait(60)
+    before, patch = m.aoi, m.patch
+    assert patch is not None
+    draw(m, [[BOX[0], 49.24], [BOX[2], 49.24], [BOX[2], 49.24], [BOX[0], 49.24], [BOX[0], 49.24]])
+    assert line(m)[0] == "error"
+    assert "ground" in line(m)[1]
+    assert m.aoi.geometry.equals(before.geometry)
+    assert m.patch is patch
+    assert [one["geometry"]["type"] for one in m.canvas.drawing.control.data] == ["Polygon"]
+    assert shapely.geometry.shape(m.canvas.drawing.control.data[0]["geometry"]).equals(before.geometry)
+    # And the next one is an area again.
+    draw(m, ring(BOX[0], BOX[1], BOX[2], BOX[3] + 0.001))
+    assert not m.aoi.geometry.equals(before.geometry)
+
+
 def test_what_a_panel_takes_for_itself_is_not_the_area(m: Map) -> None:
     draw(m, ring(*BOX))
     taken: list[dict[str, Any]] = []
@@ -192,6 +210,20 @@ def test_an_area_from_python_is_drawn_and_shown(m: Map) -> None:
     m.aoi = None
     assert m.canvas.drawing.control.data == []
     assert m.aoi is None
+
+
+def test_the_area_that_is_suggested_is_one_word_in_the_cell(m: Map, world: DemoSource) -> None:
+    m.aoi = world.area
+    assert m.wait(60)
+    assert "aoi = src.area" in m.code()
+    assert m.aoi.geometry.equals(world.area.geometry)
+
+
+def test_a_tiny_area_is_warned_of(m: Map) -> None:
+    draw(m, ring(BOX[0], BOX[1], BOX[0] + 0.0003, BOX[1] + 0.0003))
+    assert "small" in m._area.warning.value
+    draw(m, ring(*BOX))
+    assert m._area.warning.value == ""
 
 
 def test_an_area_that_is_none_is_refused_to_who_gave_it(m: Map) -> None:

@@ -310,7 +310,12 @@ def test_a_plan_of_other_windows_or_dates_is_not_built(bench: Bench, monkeypatch
     bench.state.put("aoi", AREA)
     panel, built = bench.panel, []
     panel.dates.value, panel.names.value = 1, ("osm",)
-    monkeypatch.setattr(panel, "_build", built.append)
+
+    def build(plan: Any) -> None:
+        panel._hold(False)
+        built.append(plan)
+
+    monkeypatch.setattr(panel, "_build", build)
     for change, words in ((("dates", 2), "per_place=2"), (("size", 96), "size_px=96")):
         panel.make_plan.click()
         bench.settle()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from widget_kit import Bench, upload
 
+import deepsentinel as ds
+from deepsentinel.widgets.area import AreaPanel
+from deepsentinel.widgets.controls import Upload
 from deepsentinel.widgets.uploads import kept
 
 
@@ -23,3 +29,75 @@ def test_an_upload_never_takes_the_place_of_another(tmp_path: Path, monkeypatch:
         assert keep("field.gpkg", data) == f"uploads/{name}"
         assert (tmp_path / "uploads" / name).read_bytes() == data
     assert len(list((tmp_path / "uploads").iterdir())) == 3
+
+
+class Page:
+    """What one view of the control sends of one file."""
+
+    def __init__(self, control: Upload, number: int, name: str, data: bytes) -> None:
+        self.control, self.data = control, data
+        self.told = {"id": f"{number}", "name": name, "size": len(data)}
+
+    def send(self, kind: str, at: int | None = None) -> None:
+        pieces = [] if at is None else [memoryview(self.data[at : at + 1])]
+        self.control._handle_custom_msg({"kind": kind, **self.told}, pieces)
+
+
+def test_pieces_of_two_files_do_not_mix() -> None:
+    control, came = Upload(most=10), []
+    control.observe(lambda change: change["new"] and came.append(change["new"]), "file")
+    # One name for both: it is not the name that tells them apart.
+    one, two = Page(control, 1, "a.gpkg", b"aaa"), Page(control, 2, "a.gpkg", b"bbb")
+    one.send("begin")
+    one.send("piece", 0)
+    two.send("begin")
+    for at in range(3):
+        one.send("piece", at)
+        two.send("piece", at)
+    one.send("end")
+    assert came == []
+    two.send("end")
+    assert came == [{"name": "a.gpkg", "size": 3, "data": b"bbb"}]
+    # What comes late belongs to nothing.
+    one.send("piece", 0)
+    one.send("end")
+    two.send("end")
+    assert len(came) == 1
+    # One that is too large is told, and is no end of another.
+    one.send("begin")
+    one.send("piece", 0)
+    Page(control, 3, "large.gpkg", bytes(11)).send("begin")
+    one.send("piece", 1)
+    one.send("piece", 2)
+    one.send("end")
+    assert [each["data"] for each in came[1:]] == [None, b"aaa"]
+    control.close()
+
+
+def test_a_search_that_ends_does_not_hide_what_was_wrong_with_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    src, bench = ds.open_source("demo", size_px=256), Bench(AreaPanel)
+    search, begun, over = type(src).search, threading.Event(), threading.Event()
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        begun.set()
+        assert over.wait(30)
+        return search(*args, **options)
+
+    monkeypatch.setattr(type(src), "search", slowly)
+    try:
+        bench.state.put("src", src, "ds.open_source('demo', size_px=256)")
+        bench.state.put("aoi", (-0.0286, 49.2381, -0.0046, 49.2541))
+        assert begun.wait(30)
+        upload(bench.panel.upload, "field.geojson", b"no outline at all")
+        said = bench.panel.line.text
+        assert "GeoJSON" in said
+        over.set()
+        assert bench.jobs.wait(60)
+        assert "pairs" in bench.state
+        assert (bench.panel.line.kind, bench.panel.line.text) == ("error", said)
+        # Another gap is another question.
+        bench.panel.gap.value = 1.5
+        assert bench.panel.line.text == ""
+    finally:
+        over.set()
+        bench.close()

@@ -81,7 +81,7 @@ def settle(jobs: Jobs, panel: Panel, timeout_s: float = 120) -> None:
 
 def upload(control: Upload, name: str, data: bytes, *, piece: int = 1000, lost: bool = False) -> None:
     """What the page sends when somebody chooses a file; `lost`: the last piece does not come."""
-    told = {"name": name, "size": len(data)}
+    told = {"id": f"the one of {name}", "name": name, "size": len(data)}
     control._handle_custom_msg({"kind": "begin", **told}, [])
     pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
     for each in pieces[:-1] if lost else pieces:

@@ -206,7 +206,13 @@ def _fits(own: tuple[Any, ...], asked: tuple[Any, ...]) -> bool:
 
 
 def _from_file(ee: Any, path: str) -> Any:
-    return ee.ServiceAccountCredentials(key_file=path)
+    try:
+        return ee.ServiceAccountCredentials(key_file=path)
+    except ValueError:  # its own words may hold a part of the key
+        raise InputError(
+            f"credentials={path!r} holds no private key that can be used: the file is damaged or was edited. Make a "
+            "new JSON key of the service account, and give its path."
+        ) from None
 
 
 def _checked_url(url: str | None) -> str | None:

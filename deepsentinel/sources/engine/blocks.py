@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import rasterio
 
 from deepsentinel.errors import InputError, ReadError
-from deepsentinel.sources.patience import STOPPED, reading_until, unwanted
+from deepsentinel.sources.patience import POLL_S, STOPPED, reading_until, unwanted
 
 from .crew import Crew
 from .rasters import is_remote
@@ -28,10 +29,14 @@ from .wants import Want
 if TYPE_CHECKING:
     from deepsentinel.sources.cache import SceneCache
 
+T = TypeVar("T")
+
 # Waiting for a server costs no processor, so more files are under way than there are cores.
 REMOTE_THREADS = 16
 # Tiny patches of many scenes would fill no memory, and the first of them would wait for the last.
 MOST_FILES = 256
+# Threads that nobody needs any more finish their block and end, but one may hang on a server that says nothing.
+LEAVE_S = 2.0
 FIRST_FILES = 32
 
 
@@ -109,15 +114,39 @@ def _read(
     if threads == 1:
         crew.work()
     else:
-        with ThreadPoolExecutor(threads, thread_name_prefix="deepsentinel-read") as pool:
-            try:
-                for done in [pool.submit(crew.work) for _ in range(threads)]:
-                    done.result()
-            except BaseException:  # an interrupt: let the others finish their block and stop
-                stop.set()
-                raise
+        with _threads(threads, "deepsentinel-read", stop) as begin:
+            for working in [begin(crew.work) for _ in range(threads)]:
+                _awaited(working, stop)
     assert stop.is_set() or all(result is not None for result in crew.results), "a want was forgotten"
     return [_STOPPED if result is None else result for result in crew.results]
+
+
+@contextmanager
+def _threads(count: int, name: str, stop: threading.Event) -> Iterator[Callable[..., Future[Any]]]:
+    """What gives work to threads of their own. They are waited for, but once nobody wants it for a moment only."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    begun: deque[Future[Any]] = deque(maxlen=count)
+
+    def begin(work: Callable[..., Any], *args: Any) -> Future[Any]:
+        begun.append(pool.submit(work, *args))
+        return begun[-1]
+
+    try:
+        yield begin
+    except BaseException:  # an interrupt, too
+        stop.set()
+        raise
+    finally:
+        hanging = wait(begun, timeout=LEAVE_S).not_done if stop.is_set() else ()
+        pool.shutdown(wait=not hanging, cancel_futures=True)
+
+
+def _awaited(work: Future[T], stop: threading.Event) -> T | None:
+    """What a thread makes; None once nobody wants it."""
+    while wait([work], timeout=POLL_S).not_done:
+        if stop.is_set():
+            return None
+    return work.result()
 
 
 # Seen by nobody but in `reading_until`: whoever else set `stop` has left.
@@ -182,16 +211,17 @@ def _chunks(
 
     # The first chunks are small, so that the first patch comes soon.
     size, number, more, broken = budget / 8, FIRST_FILES, True, None
-    with ThreadPoolExecutor(1, thread_name_prefix="deepsentinel-ahead") as ahead:
+    with _threads(1, "deepsentinel-ahead", stop) as begin:
         try:
-            waiting: Future[tuple[list[Results], bool, BaseException | None]] = ahead.submit(chunk, size, number)
+            waiting: Future[tuple[list[Results], bool, BaseException | None]] = begin(chunk, size, number)
             while more:
-                ready, more, broken = waiting.result()
-                if stop.is_set():  # by somebody outside: whoever takes the results is told, and not kept waiting
-                    raise ReadError(str(_STOPPED))
+                came = _awaited(waiting, stop)
+                if came is None or stop.is_set():  # whoever takes the results is told, and not kept waiting
+                    raise ReadError(STOPPED)
+                ready, more, broken = came
                 if more:
                     size, number = min(budget, size * 2), min(MOST_FILES, number * 2)
-                    waiting = ahead.submit(chunk, size, number)
+                    waiting = begin(chunk, size, number)
                 ready.reverse()
                 while ready:  # handed out one by one and let go
                     yield ready.pop()
