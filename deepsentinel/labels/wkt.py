@@ -1,4 +1,4 @@
-"""CSV with geometries as WKT, where each row may be in a CRS of its own."""
+"""CSV with geometries as WKT, where each row may be in a CRS of its own, or of points by longitude and latitude."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from .layers import Layer, open_bytes
 __all__ = ["csv_column", "csv_layer", "read_csv"]
 
 GEOMETRY_COLUMNS = ("geometry", "wkt", "geom", "the_geom", "wkt_geom", "way")
+# Points, in degrees unless a CRS is told.
+POINT_COLUMNS = (("lon", "long", "lng", "longitude"), ("lat", "latitude"))
 CRS_COLUMNS = ("crs", "epsg", "srid")
 _CHUNK_ROWS = 100_000
 _EWKT = r"(?i)\s*SRID=(\d+);"
@@ -34,12 +36,18 @@ _LONGEST_CELL = 2**30
 
 
 def csv_layer(source: str) -> Layer:
-    """The columns of a CSV, from its first line; without one that holds WKT it is a layer without geometries."""
+    """The columns of a CSV, from its first line; without WKT or points it is a layer without geometries."""
     columns = _header(source)[1]
     name = source.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     geometry = _column(columns, GEOMETRY_COLUMNS)
     others = tuple(column for column in columns if column != geometry)
-    return Layer(name, source, "csv", others, None, None if geometry is None else "Unknown")
+    kind = "Unknown" if geometry is not None else None if _point_columns(columns) is None else "Point"
+    return Layer(name, source, "csv", others, None, kind)
+
+
+def _point_columns(columns: list[str]) -> tuple[str, str] | None:
+    lon, lat = (_column(columns, names) for names in POINT_COLUMNS)
+    return None if lon is None or lat is None else (lon, lat)
 
 
 def read_csv(
@@ -56,7 +64,10 @@ def read_csv(
     """
     delimiter, columns = _header(source)
     geometry, told = _column(columns, GEOMETRY_COLUMNS), _column(columns, CRS_COLUMNS)
-    assert geometry is not None
+    points = _point_columns(columns)
+    if geometry is None:
+        assert points is not None
+        geometry, crs = "geometry", crs or pyproj.CRS("EPSG:4326")
     parts: dict[pyproj.CRS, list[gpd.GeoDataFrame]] = {}
     set_aside: list[dict[str, Any]] = []
     spoilt: list[gpd.GeoDataFrame] = []
@@ -65,6 +76,8 @@ def read_csv(
     types: dict[str, _Type] = {}
     systems: dict[str, pyproj.CRS | None] = {}
     for chunk in _chunks(source, delimiter, name):
+        if geometry not in chunk and points is not None:
+            chunk[geometry] = "POINT (" + chunk[points[0]] + " " + chunk[points[1]] + ")"
         shapes, own = _shapes(chunk[geometry])
         texts = own.where(own.notna(), chunk[told] if told else None).astype(object)
         for text in texts.dropna().unique():

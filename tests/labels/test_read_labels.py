@@ -327,3 +327,19 @@ def test_a_column_that_says_it_holds_classes_is_taken_and_that_is_said(tmp_path:
     # Numbers of ours come before names.
     table.assign(ground_truth=5).to_file(tmp_path / "numbers.gpkg")
     assert set(ds.read_labels(tmp_path / "numbers.gpkg").ground_truth) == {5}
+
+
+def test_a_table_of_points_by_longitude_and_latitude(tmp_path: Path) -> None:
+    path = tmp_path / "field.csv"
+    path.write_text("Longitude;latitude;label;plot\n8.5;47.3;wheat;1\n8.6;47.4;maize;2\n;47.5;rye;3\n8.7;x;rye;4\n")
+    with pytest.warns(DeepSentinelWarning, match="set aside"):
+        found = ds.read_labels(path)
+    assert found.crs == "EPSG:4326"
+    assert [(point.x, point.y) for point in found.geometry] == [(8.5, 47.3), (8.6, 47.4)]
+    assert list(found["class_name"]) == ["wheat", "maize"]
+    assert list(found["plot"]) == [1, 2]
+    with pytest.warns(DeepSentinelWarning):
+        assert len(ds.read_labels(path, bbox=(8.55, 47.35, 8.65, 47.45))) == 1
+    there = tmp_path / "utm.csv"
+    there.write_text("lon,lat,label\n500000,5200000,wheat\n")
+    assert ds.read_labels(there, crs="EPSG:32632").to_crs("EPSG:4326").geometry.x.iloc[0] == pytest.approx(9)
