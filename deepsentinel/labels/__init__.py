@@ -54,7 +54,8 @@ def read_labels(
     ----------
     path
         GeoPackage, shapefile, GeoJSON, GeoParquet, FlatGeobuf, CSV with WKT or with columns lon and lat,
-        OpenStreetMap's .osm.pbf, or a .zip that holds one of them. A country-sized file is fine with `bbox`: only what is needed is read.
+        OpenStreetMap's .osm.pbf, or a .zip that holds one of them. A country-sized file is fine with `bbox`: only what
+        is needed is read.
     kind
         The format: corine, osm, rpg, invekos, brp, flanders, fiboa, sigrid3, canonical, .. (`formats()` lists them).
         None recognises it by its columns; `attrs["kind"]` says which it took.

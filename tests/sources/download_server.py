@@ -32,6 +32,20 @@ USER, PASSWORD = "somebody", "pass-word-8431"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
+def manifest(name: str, members: dict[str, bytes], algorithm: str = "MD5") -> bytes:
+    """The list of a product's files as its makers write it; `members` are named from the product's own folder."""
+    sums = {"MD5": hashlib.md5, "SHA3-256": hashlib.sha3_256}
+    listed = "".join(
+        f'<dataObject ID="n{n}"><byteStream mimeType="text/xml" size="{len(data)}">'
+        f'<fileLocation locatorType="URL" href="./{member}"/>'
+        f'<checksum checksumName="{algorithm}">{sums[algorithm](data).hexdigest().upper()}</checksum>'
+        "</byteStream></dataObject>"
+        for n, (member, data) in enumerate(members.items())
+    )
+    space = 'xmlns:xfdu="urn:ccsds:schema:xfdu:1"'
+    return f"<xfdu:XFDU {space}><dataObjectSection>{listed}</dataObjectSection></xfdu:XFDU>".encode()
+
+
 def product_zip(name: str, size: int = 300_000, inside: dict[str, bytes] | None = None) -> bytes:
     """An archive that looks like a product from outside, with bytes of its own."""
     out = io.BytesIO()

@@ -153,13 +153,13 @@ def demo_products(source: Any, scenes: Any, folder: Path) -> Path:
     return folder
 
 
-def zipped(safe: Path) -> Path:
-    """The product zipped as services hand it out, its folder gone."""
+def zipped(safe: Path, dot: str = "") -> Path:
+    """The product zipped as services hand it out, its folder gone; `dot` begins the names, as some programs do."""
     archive = safe.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         for path in sorted(safe.rglob("*")):
             if path.is_file():
-                file.write(path, path.relative_to(safe.parent).as_posix())
+                file.writestr(dot + path.relative_to(safe.parent).as_posix(), path.read_bytes())
     shutil.rmtree(safe)
     return archive
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
+import logging
+import re
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from scene_tables import scene, table
 
 import deepsentinel as ds
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, SourceError
+from deepsentinel.sources.download import folder as shelves
 from deepsentinel.sources.download.folder import Damaged, Folder
 
 pytest.importorskip("eodag", reason="downloading needs the extra 'download'")
@@ -206,6 +211,20 @@ def test_products_are_unpacked_on_request(shop, tmp_path):
     assert shop.log == []
 
 
+@pytest.mark.parametrize("extract", [False, True])
+def test_an_archive_may_begin_its_names_with_a_dot(shop, tmp_path, extract):
+    with zipfile.ZipFile(io.BytesIO(shop.products[0].data)) as old, zipfile.ZipFile(out := io.BytesIO(), "w") as new:
+        for member in old.namelist():
+            new.writestr(f"./{member}", old.read(member))
+        wanted = {member: old.read(member) for member in old.namelist()}
+    shop.products[0].data = out.getvalue()
+    got = ds.download(scenes_of(NAMES[:1]), tmp_path, extract=extract)
+    assert got.status[0] == "downloaded"
+    if extract:
+        there = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.glob("*.SAFE/*")}
+        assert {name: path.read_bytes() for name, path in there.items()} == wanted
+
+
 @pytest.mark.parametrize(
     "member",
     [
@@ -214,7 +233,7 @@ def test_products_are_unpacked_on_request(shop, tmp_path):
         "x/../../../escaped.txt",
         "{safe}/{outside}/escaped.txt",
         "{safe}/C:/escaped.txt",
-        "{safe}/./escaped.txt",
+        "{safe}/./../../escaped.txt",
         "{safe}\\\\escaped.txt",
     ],
 )
@@ -252,62 +271,74 @@ def test_a_name_that_leads_elsewhere_is_no_product(shop, tmp_path):
     assert got.status[0] == "missing"
 
 
-# -- out of a bucket ---------------------------------------------------------------------------------------------------
+# -- what lies there already ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bucket(shop, tmp_path, monkeypatch):
-    """The same products file by file in a bucket, as cop_dataspace_s3 has them."""
-    moto = pytest.importorskip("moto.server", reason="buckets on this machine need moto")
-    import boto3
-    import yaml
-
-    server = moto.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    port = server.get_host_and_port()[1]
-    url = f"http://127.0.0.1:{port}"
-    keys = {"aws_access_key_id": "AKIAPLANTED", "aws_secret_access_key": "planted-secret-key"}
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
-    client.create_bucket(Bucket="eodata")
-    for one in shop.products:
-        with zipfile.ZipFile(io.BytesIO(one.data)) as archive:
-            for member in archive.namelist():
-                client.put_object(Bucket="eodata", Key=f"Sentinel-2/{member}", Body=archive.read(member))
-        one.s3_path = f"/eodata/Sentinel-2/{one.name}.SAFE"
-    told = {
-        "cop_dataspace_s3": {
-            "search": {"api_endpoint": f"{shop.url}/odata/v1/Products", "s3_endpoint": url},
-            "download": {"s3_endpoint": url},
-            "auth": {"s3_endpoint": url, "credentials": keys},
-        }
-    }
-    (tmp_path / "s3.yml").write_text(yaml.safe_dump(told))
-    monkeypatch.setenv("EODAG_CFG_FILE", str(tmp_path / "s3.yml"))
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    yield client
-    server.stop()
+def test_half_a_folder_beside_a_whole_archive_is_not_taken_for_it(shop, tmp_path):
+    half = tmp_path / f"{NAMES[0]}.SAFE"
+    (half / "GRANULE").mkdir(parents=True)
+    first = ds.download(scenes_of(NAMES[:1]), tmp_path)
+    assert first.path[0].endswith(".zip")
+    assert ds.download(scenes_of(NAMES[:1]), tmp_path).path[0] == first.path[0]
 
 
-def test_products_that_lie_file_by_file_in_a_bucket_come_as_folders(shop, bucket, tmp_path):
-    got = ds.download(scenes_of(NAMES[:2]), tmp_path / "out", "cop_dataspace_s3")
-    assert list(got.status) == ["downloaded", "downloaded"]
-    for path, one in zip(got.path, shop.products, strict=False):
-        assert path.endswith(f"{one.name}.SAFE")
-        with zipfile.ZipFile(io.BytesIO(one.data)) as archive:
-            for member in archive.namelist():
-                assert (tmp_path / "out" / member).read_bytes() == archive.read(member)
-    assert sorted(path.name for path in (tmp_path / "out" / ".downloads").iterdir()) == [f"{n}.json" for n in NAMES[:2]]
-    shop.log.clear()
-    assert list(ds.download(scenes_of(NAMES[:2]), tmp_path / "out", "cop_dataspace_s3").status) == ["present"] * 2
-    assert shop.log == []
-    for name in ("manifest.safe", "MTD_MSIL2A.xml"):
-        bucket.delete_object(Bucket="eodata", Key=f"Sentinel-2/{NAMES[2]}.SAFE/{name}")
-    with pytest.warns(DeepSentinelWarning, match="without anything that is a product"):
-        last = ds.download(scenes_of(NAMES), tmp_path / "out", "cop_dataspace_s3")
-    assert list(last.status) == ["present", "present", "failed"]
-    kept = b"".join(path.read_bytes() for path in (tmp_path / "out" / ".downloads").rglob("*.json"))
-    for secret in ("AKIAPLANTED", "planted-secret-key"):
-        assert secret not in last.to_csv() + str(last.attrs) + kept.decode()
+@pytest.mark.parametrize(("number", "room"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
+def test_only_a_full_disk_is_said_to_be_full(shop, tmp_path, monkeypatch, number, room):
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, "what the system says")
+
+    monkeypatch.setattr(Folder, "finish", fail)
+    with pytest.warns(DeepSentinelWarning, match="cannot be written"):
+        got = ds.download(scenes_of(NAMES[:1]), tmp_path)
+    assert got.status[0] == "failed"
+    assert "what the system says" in got.note[0]
+    assert ("Is there room?" in got.note[0]) == room
+
+
+# -- many scenes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_is_heeded_while_products_are_looked_up(shop, tmp_path):
+    tiles = [f"32T{letter}S" for letter in "KLMNP"]
+    names = [NAMES[0].replace("T32TPS", f"T{tile}") for tile in tiles]
+    shop.products = [held(name) for name in names]
+    asked = threading.Event()
+    for dry in (True, False):
+        shop.log.clear()
+        asked.clear()
+
+        def enough() -> bool:
+            if len(shop.searches()) >= 2:
+                asked.set()
+            return asked.is_set()
+
+        got = ds.download(scenes_of(names), tmp_path / "out", stop=enough, dry_run=dry)
+        assert len(shop.searches()) == 2
+        found = "planned" if dry else "stopped"
+        assert sorted(got.status) == sorted([found] * 2 + ["stopped"] * 3)
+        assert got["product"].isna().sum() == 3
+        assert set(got.note[got.status == "stopped"]) == {"was not come to"}
+    assert not list((tmp_path / "out").glob("*.zip"))
+    assert shop.downloads() == []
+    assert list(ds.download(scenes_of(names), tmp_path / "out").status) == ["downloaded"] * 5
+
+
+def test_what_is_there_is_found_without_reading_each_note_for_each_scene(tmp_path, monkeypatch):
+    folder, many = Folder(tmp_path), 60
+    folder.make()
+    days = pd.date_range("2022-01-01 10:06:01", periods=many, freq="1D")
+    names = [f"S2A_MSIL2A_{at:%Y%m%dT%H%M%S}_N0509_R022_T32TPS_{at:%Y%m%d}T162001" for at in days]
+    scenes = scenes_of([name.replace("_N0509", "") for name in names])
+    for name, scene_id in zip(names, scenes.id, strict=True):
+        folder.keep(name, scenes=[scene_id], provider="cop_dataspace", bytes=3, whole=True)
+        (tmp_path / f"{name}.zip").write_bytes(b"abc")
+    read = []
+    noted = shelves._noted
+    monkeypatch.setattr(shelves, "_noted", lambda path: (read.append(path), noted(path))[1])
+    got = ds.download(scenes, tmp_path)
+    assert list(got.status) == ["present"] * many
+    assert list(got["product"]) == names
+    assert len(read) <= 8 * many
 
 
 # -- before anything is asked ------------------------------------------------------------------------------------------
@@ -392,3 +423,15 @@ def test_every_status_is_explained(shop):
     code = inspect.getsource(download) + inspect.getsource(work)
     for status in download.STATUSES:
         assert f'"{status}"' in code.split("STATUSES = {")[1].split("}", 1)[1] + inspect.getsource(work), status
+
+
+def test_what_could_not_be_looked_up_is_no_finished_download(tmp_path, monkeypatch, capfd):
+    """Without a network an estimate of nothing would read as if all were there."""
+    monkeypatch.setenv("EODAG_CFG_DIR", str(tmp_path / "eodag"))
+    monkeypatch.setattr(logging.root, "handlers", [])  # as where nobody has set up logging
+    with pytest.warns(DeepSentinelWarning, match="Check the network"):
+        got = ds.download(scenes_of(NAMES), tmp_path / "out", dry_run=True, progress=False)
+    assert set(got.status) == {"failed"}
+    told = r"nothing was found to download; 3 scenes could not be looked up \(.*Check the network"
+    assert re.match(told, got.attrs["estimate"])
+    assert "Traceback" not in capfd.readouterr().err

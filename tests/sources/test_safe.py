@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import shutil
@@ -158,7 +159,8 @@ def test_products_of_2016_hold_several_tiles_under_long_names(tmp_path: Path) ->
         (target / "MTD_TL.xml").rename(target / f"{long.format('MTD')}.xml")
         for image in target.glob("IMG_DATA/*.jp2"):
             image.rename(image.with_name(f"{long.format('MSI')}_{image.name[-7:]}"))
-        shutil.copy(product / "MTD_MSIL1C.xml", safe / "S2A_OPER_MTD_SAFL1C_PDMC_20160101T120000.xml")
+        stated = (product / "MTD_MSIL1C.xml").read_text().replace(product.name, safe.name)
+        (safe / "S2A_OPER_MTD_SAFL1C_PDMC_20160101T120000.xml").write_text(stated)
     source = ds.open_source(tmp_path / "all")
     scenes = source.search(AREA)
     assert sorted(scenes.tile) == ["31UEQ", "31UFQ"]
@@ -234,6 +236,50 @@ def test_any_path_that_means_a_product_opens_it(tmp_path: Path) -> None:
         ds.open_source(tmp_path / "empty")
     with pytest.raises(TypeError, match=r"s2_levle.*Did you mean 's2_level'"):
         ds.open_source(safe, s2_levle="L2A")
+
+
+def test_an_archive_that_begins_its_names_with_a_dot_is_as_any_other(tmp_path: Path) -> None:
+    patches = []
+    for folder, begins in (("plain", ""), ("dotted", "./")):
+        zipped(small_safe(tmp_path / folder), begins)
+        source = ds.open_source(tmp_path / folder)
+        patches.append(source.read(source.search(AREA).iloc[0], GRID))
+    assert {"B02", "B09", "SCL"} <= set(patches[1].data_vars)
+    for band in patches[0].data_vars:
+        np.testing.assert_array_equal(patches[1][band], patches[0][band])
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """What was looked at and what GDAL then opens might be two files."""
+    archive = zipped(small_safe(tmp_path))
+    with zipfile.ZipFile(archive, "a") as file:
+        image = next(name for name in file.namelist() if name.endswith("B02_10m.jp2"))
+        file.writestr(f"./{image}", "<VRTDataset/>")
+    with pytest.warns(DeepSentinelWarning, match="two files of the same name"), pytest.raises(NothingFoundError):
+        ds.open_source(tmp_path).search(AREA)
+
+
+@pytest.mark.parametrize("closed", ["lost+found", "2021/lost+found"])
+def test_a_folder_that_cannot_be_listed_is_no_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    small_safe(tmp_path / "2021")
+    (tmp_path / closed).mkdir()
+    # Whoever runs tests may be root, to whom nothing is closed.
+    for name in ("listdir", "scandir"):
+        opened = getattr(os, name)
+
+        def guarded(path: Any = ".", opened: Any = opened) -> Any:
+            if Path(path).name == "lost+found":
+                raise PermissionError(13, "Permission denied", str(path))
+            return opened(path)
+
+        monkeypatch.setattr(os, name, guarded)
+    with pytest.raises(PermissionError):
+        list((tmp_path / closed).iterdir())
+    assert len(ds.open_source(tmp_path).search(AREA)) == 1
+    with pytest.raises(InputError, match=r"no catalog\.json|without a catalog\.json"):
+        ds.open_source(tmp_path / closed)
 
 
 def test_what_is_downloaded_later_is_found(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from safe_builders import edited, grd_product, zipped
 
 import deepsentinel as ds
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, ReadError, SourceError
+from deepsentinel.sources.engine import reading_until
 from deepsentinel.sources.safe import render
 from deepsentinel.sources.safe.calibration import Calibration
 from deepsentinel.sources.safe.files import open_product
 from deepsentinel.sources.safe.places import Geolocation, Places
-from deepsentinel.sources.safe.sea import land_share
+from deepsentinel.sources.safe.sea import has_sea, land_share
 
 LINES, PIXELS = 1100, 1300
 SEA = (101.0, 79.5, 104.0, 80.2)
@@ -437,6 +439,24 @@ def test_windows_at_sea_in_an_area_by_the_coast_are_found_and_read(
         source.read(row, ds.geobox((95.0, 79.4, 97.0, 79.9), crs="EPSG:3413", resolution=400))
 
 
+def test_an_area_is_land_only_where_no_water_is_wide_enough_for_a_window(
+    real: Path, annotations: Any, tmp_path: Path, cache: Path
+) -> None:
+    source, row = scene(tmp_path, np.full((LINES, PIXELS), 300, "uint16"), real)
+    coast, rocks = (94.02, 79.24, 95.3, 79.75), (97.96, 80.32, 98.63, 80.44)
+    for area in (coast, rocks):  # a bay, and narrow bits of water
+        assert 0.99 < land_share(shapely.intersection(row.geometry, shapely.box(*area))) < 1
+    assert list(source.search(coast, sensors="S1").id) == [row.id]
+    with pytest.raises(NothingFoundError, match="GRD product"):
+        source.search(rocks)
+    # Where 6.8 km of open water lie in a corner of it.
+    assert has_sea(shapely.box(-3.04, 38.14, -0.33, 39.94))
+    assert not has_sea(shapely.box(2, 47, 3, 48))
+    # Small areas are sea as well, and so is what lies on both sides of 180 degrees.
+    assert has_sea(shapely.box(-30, 45, -29.9999, 45.0001))
+    assert has_sea(shapely.union(shapely.box(179, 65, 180, 67), shapely.box(-180, 65, -178, 67)))
+
+
 # -- the cache, and what is broken -------------------------------------------------------------------------------------
 
 
@@ -502,6 +522,95 @@ def test_processes_wait_for_the_first_and_not_for_the_dead(real: Path, tmp_path:
     assert [path.name for path in cache.iterdir()] == [made.name]
 
 
+def far(point: Any) -> GeoBox:
+    return around(point["longitude"], point["latitude"])
+
+
+@pytest.mark.parametrize("at", ["a block", "between bands", "an archive"])
+def test_placing_a_scene_ends_soon_after_nobody_wants_it(
+    real: Path, annotations: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr(render, "BLOCK_PX", 128)
+    source, row = scene(tmp_path, np.full((LINES, PIXELS), 300, "uint16"), real)
+    if at == "an archive":
+        zipped(next(tmp_path.glob("*.SAFE")))
+        source = ds.open_source(tmp_path)
+        row = source.search(SEA).iloc[0]
+    place = far(annotations[1]["hh"].points[500, 525])
+    enough, blocks, bands, begun = threading.Event(), [], [], []
+    between, copied, image = render.between, render._copy, render.calibration_of
+
+    def one_block(*args: Any) -> Any:
+        blocks.append(1)
+        if at == "a block" and len(blocks) == 20:
+            enough.set()
+        return between(*args)
+
+    def one_band(*args: Any) -> None:
+        bands.append(1)
+        copied(*args)
+        if at == "between bands":
+            enough.set()
+
+    def beginning(*args: Any) -> Any:
+        begun.append(1)
+        if at == "an archive":
+            enough.set()
+        return image(*args)
+
+    monkeypatch.setattr(render, "between", one_block)
+    monkeypatch.setattr(render, "_copy", one_band)
+    monkeypatch.setattr(render, "calibration_of", beginning)
+    with reading_until(enough.is_set), pytest.raises(ReadError, match=r"^Reading was stopped before this was read\.$"):
+        source.read(row, place)
+    done = len(blocks)
+    assert len(bands) == (at == "between bands")
+    assert len(begun) == 1
+    assert at != "a block" or done <= 20 + 3 * render.THREADS + 1
+    assert at != "an archive" or done == 0
+    assert list(cache.iterdir()) == []
+    # The next one begins anew, and finds no one in his way; a stream of many is stopped as a single one is.
+    blocks.clear()
+    bands.clear()
+    enough.clear()
+    with reading_until(enough.is_set), pytest.raises(ReadError, match="stopped"):
+        list(source.read_many(row, [place] * 3))
+    assert at != "a block" or len(blocks) <= 20 + 3 * render.THREADS + 1
+    assert list(cache.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("DEEPSENTINEL_CACHE", str(cache.parent))
+    assert not source.read(row, place)["HH"].isnull().any()
+
+
+@pytest.mark.parametrize("who", ["a process", "a thread"])
+def test_who_waits_for_another_to_place_a_scene_can_leave(
+    real: Path, annotations: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    source, row = scene(tmp_path, {"HH": np.full((LINES, PIXELS), 300, "uint16")}, real)
+    place = far(annotations[1]["hh"].points[500, 525])
+    locks: dict[str, threading.Lock] = {}
+    monkeypatch.setattr(render, "_locks", locks)
+    patch = source.read(row, place)
+    (made,) = cache.iterdir()
+    mark = made.with_name(f".partial-{made.name}.lock")
+    shutil.rmtree(made)
+    if who == "a process":
+        mark.touch()  # as one does that is at work now
+    else:
+        locks[str(made)].acquire()
+    asked = []
+    began = time.monotonic()
+    with reading_until(lambda: asked.append(1) or len(asked) > 2), pytest.raises(ReadError, match="stopped"):  # type: ignore[func-returns-value]
+        source.read(row, place)
+    assert time.monotonic() - began < 10
+    assert list(cache.iterdir()) == ([mark] if who == "a process" else [])
+    if who == "a process":
+        mark.unlink()
+    else:
+        locks[str(made)].release()
+    assert source.read(row, place).identical(patch)
+
+
 def test_the_cache_stays_within_its_bounds(
     real: Path, annotations: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,7 +637,7 @@ def test_zipped_radar_is_the_same_and_leaves_nothing(real: Path, annotations: An
     point = annotations[1]["hh"].points[500, 525]
     grid = around(point["longitude"], point["latitude"])
     patch = source.read(row, grid)
-    zipped(next(tmp_path.glob("*.SAFE")))
+    zipped(next(tmp_path.glob("*.SAFE")), "./")
     source = ds.open_source(tmp_path)
     again = source.read(source.search(SEA).iloc[0], grid)
     assert again.equals(patch)

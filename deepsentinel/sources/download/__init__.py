@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from deepsentinel.sources.safe.sea import land_share
 from .folder import Folder
 from .names import Wanted, remark, wanted_from
 from .provider import TYPICAL_BYTES, Product, Provider
-from .work import Crew, Job, Meter
+from .work import NOT_COME_TO, Crew, Job, Meter
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -82,7 +83,8 @@ def download(
         Unpack products into `.SAFE` folders. Zipped ones are read as well, a little more slowly.
     checksum
         Compare what came with the provider's checksum. Without one, or with False, the sums in the archive are
-        compared, which find damage but no mix-up.
+        compared, which find damage but no mix-up. Products that lie file by file in a bucket are compared with the
+        checksums that their own manifest lists; with False, by how many bytes were announced.
     wait_minutes
         How long to wait for what must be fetched from the archive first. It may take hours: then call again.
     threads
@@ -122,10 +124,13 @@ def download(
     unknown = [one for one in wanted if one.scene_id not in jobs]
     service = Provider(str(provider)) if unknown else None
     if service is not None:
-        jobs |= _look_up(unknown, service, shelf, progress)
+        jobs |= _look_up(unknown, service, shelf, progress, wants_stop)
     todo = [job for job in dict.fromkeys(jobs[one.scene_id] for one in wanted) if job.status == "planned"]
     estimate = _estimate(todo, jobs, shelf, str(provider), threads or (service.most_connections if service else 1))
-    if todo and not dry_run:
+    if todo and not dry_run and wants_stop():
+        for job in todo:
+            job.is_now("stopped", NOT_COME_TO)
+    elif todo and not dry_run:
         assert service is not None
         shelf.make()
         _check_room(todo, shelf, extract, threads or service.most_connections)
@@ -178,11 +183,13 @@ def _there(one: Wanted, shelf: Folder, provider: str) -> Job | None:
     return None
 
 
-def _look_up(wanted: Sequence[Wanted], service: Provider, shelf: Folder, shown: bool) -> dict[str, Job]:
+def _look_up(
+    wanted: Sequence[Wanted], service: Provider, shelf: Folder, shown: bool, stop: Callable[[], bool]
+) -> dict[str, Job]:
     """The product of each scene, or why there is none."""
     jobs: dict[str, Job] = {}
     by_name: dict[str, Job] = {}
-    found: Iterable[tuple[Wanted, Product | SourceError | None]] = service.find(wanted)
+    found: Iterable[tuple[Wanted, Product | SourceError | None]] = service.find(wanted, stop)
     if shown:
         found = bar(found, total=len(wanted), what=f"asking {service.name}", unit="scene")
     for one, product in found:
@@ -198,7 +205,8 @@ def _look_up(wanted: Sequence[Wanted], service: Provider, shelf: Folder, shown: 
             if (path := shelf.present(product.name)) is not None:
                 job.is_now("present", path=path)
             jobs[one.scene_id] = job
-    return jobs
+    # Those that nothing came for: it was stopped before they were asked about.
+    return {one.scene_id: Job("", status="stopped", note=NOT_COME_TO) for one in wanted} | jobs
 
 
 # -- what it will cost -------------------------------------------------------------------------------------------------
@@ -219,8 +227,14 @@ def _estimate(todo: Sequence[Job], jobs: dict[str, Job], shelf: Folder, provider
     """What there is to do, in a line."""
     there = len({job.name for job in jobs.values() if job.status == "present"})
     kept = f"; {there} there already" if there else ""
+    lost = [job for job in jobs.values() if job.status in ("failed", "missing", "stopped")]
+    if lost:
+        kinds = Counter(job.status for job in lost)
+        told = {"failed": "could not be looked up", "missing": f"not at {provider}", "stopped": "not looked up"}
+        kept += "".join(f"; {count} scene{'s' if count > 1 else ''} {told[kind]}" for kind, count in kinds.items())
+        kept += f" ({lost[0].note.rstrip('.')})"
     if not todo:
-        return f"nothing to download{kept}"
+        return f"nothing {'was found ' if lost else ''}to download{kept}"
     left = sum(max(0, _size(job) - _there_bytes(job, shelf)) for job in todo)
     guessed = sum(job.size is None for job in todo)
     known = shelf.rate(provider)

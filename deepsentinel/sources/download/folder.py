@@ -25,11 +25,13 @@ import numpy as np
 
 from deepsentinel.errors import InputError, SourceError
 from deepsentinel.files import atomic_folder, write_text
-from deepsentinel.sources.safe.files import SIGNS, find_paths, open_product
+from deepsentinel.sources.safe.files import SIGNS, Product, open_product, without_dots
 
 WORK = ".downloads"
 # How STAC writes checksums: a number for the algorithm, the length in bytes, then the digest.
 MULTIHASHES = {"d50110": "md5", "1114": "sha1", "1220": "sha256", "1340": "sha512", "1e20": "blake3"}
+# For people to look at: a product is whole without them, and not every provider keeps them.
+EXTRAS = re.compile(r"(HTML|rep_info|preview|support)/|INSPIRE\.xml$")
 PIECE = 1 << 20
 
 _busy: set[Path] = set()
@@ -56,6 +58,7 @@ class Folder:
         self.path = Path(path).expanduser().absolute()
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; give a folder for the products to go into.")
+        self._products: dict[str, dict[str, str]] | None = None
 
     def make(self) -> None:
         """Create it, with its own folder for what is under way."""
@@ -68,6 +71,13 @@ class Folder:
         """Where a product grows."""
         return self.path / WORK / f"{name}.part"
 
+    def drop(self, name: str) -> None:
+        """Throw away what has grown."""
+        if self.part(name).is_dir():
+            shutil.rmtree(self.part(name), ignore_errors=True)
+        else:
+            self.part(name).unlink(missing_ok=True)
+
     def note(self, name: str) -> dict[str, Any]:
         """What was noted of a product; nothing is an empty dict."""
         return _noted(self.path / WORK / f"{name}.json")
@@ -75,6 +85,7 @@ class Folder:
     def keep(self, name: str, **facts: Any) -> None:
         """Note facts of a product beside those noted before; None forgets one."""
         note = {key: value for key, value in {**self.note(name), **facts}.items() if value is not None}
+        self._products = None
         write_text(self.path / WORK / f"{name}.json", json.dumps(note, indent=1, sort_keys=True))
 
     def notes(self) -> dict[str, dict[str, Any]]:
@@ -83,22 +94,25 @@ class Folder:
 
     def product_of(self, scene: str, provider: str) -> str | None:
         """The product that a scene was found to be earlier."""
-        for name, note in self.notes().items():
-            if scene in note.get("scenes", ()) and note.get("provider") == provider:
-                return name
-        return None
+        if self._products is None:  # all notes are read once, not once for each scene
+            self._products = {}
+            for name, note in self.notes().items():
+                for found in note.get("scenes", ()):
+                    self._products.setdefault(str(note.get("provider")), {}).setdefault(found, name)
+        return self._products.get(provider, {}).get(scene)
 
     def present(self, name: str) -> Path | None:
         """The product, where it is there as a whole: as it was left, or however else it came here."""
         folder = self.path / f"{name}.SAFE"
-        if (folder / "manifest.safe").is_file() or (folder.is_dir() and self.note(name).get("whole")):
+        if (folder / "manifest.safe").is_file():
             return folder
+        note = self.note(name)
+        size = note.get("bytes") if note.get("whole") else None
         for path in (self.path / f"{name}.zip", self.path / f"{name}.SAFE.zip"):
-            size = self.note(name).get("bytes") if self.note(name).get("whole") else None
             # Without a note: an archive that was cut short lacks its end, where the list of its members is.
             if path.is_file() and (path.stat().st_size == size if size is not None else zipfile.is_zipfile(path)):
                 return path
-        return None
+        return folder if folder.is_dir() and note.get("whole") else None
 
     def rate(self, provider: str) -> float | None:
         """Bytes a second that earlier products came with, each by itself."""
@@ -125,9 +139,9 @@ class Folder:
                     path.unlink()
                 os.close(handle)
 
-    def finish(self, name: str, *, extract: bool) -> Path:
-        """The product that has grown to its end gets its name."""
-        part = self.part(name)
+    def finish(self, name: str, *, extract: bool, made: Path | None = None) -> Path:
+        """The product that has grown to its end, or that lies `made` elsewhere as one file, gets its name."""
+        part = made or self.part(name)
         target = self.path / f"{name}.zip"
         if not extract:
             _flush(part)
@@ -143,19 +157,22 @@ class Folder:
                 if not file.resolve().is_relative_to(folder.resolve()):
                     raise Damaged(f"{name} holds {member!r}, which leads out of the archive. No product does.")
                 file.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(product.inner + member) as data, file.open("wb") as out:
+                with archive.open(product.member(member)) as data, file.open("wb") as out:
                     shutil.copyfileobj(data, out, PIECE)
         part.unlink()
         return target
 
-    def adopt(self, name: str, made: Path) -> Path:
-        """A product that was not fetched as one file gets its name."""
-        found = next(find_paths(made), None)
-        if found is None or not any(SIGNS.search(member) for member in open_product(found).sizes):
-            raise Damaged(f"{name} came without anything that is a product in it.")
-        target = self.path / f"{name}{'.zip' if found.is_file() else '.SAFE'}"
-        found.replace(target)
-        shutil.rmtree(made, ignore_errors=True)
+    def adopt(self, name: str, made: Path, *, extract: bool) -> Path:
+        """A product that was not fetched as one file gets its name; `made` is it, somewhere in its part."""
+        target = self.path / f"{name}.SAFE"
+        if made.is_file():
+            target = self.finish(name, extract=extract, made=made)
+        else:
+            # Half of it may lie there, by whomever: ours takes its place.
+            with atomic_folder(target, replace=True) as folder:
+                folder.rmdir()
+                made.rename(folder)
+        shutil.rmtree(self.part(name), ignore_errors=True)
         return target
 
 
@@ -195,6 +212,67 @@ def check_whole(path: Path, name: str, checksum: str | None, tick: Callable[[], 
             raise
         raise Damaged(f"{name} came damaged ({error}).") from error
     return "crc32"
+
+
+def check_folder(
+    path: Path, name: str, *, sums: bool, announced: int | None, tick: Callable[[], None] = lambda: None
+) -> str:
+    """Whether a folder that came file by file is the product that was meant, as `Damaged` if not; how that was told.
+
+    By what the product's own manifest lists: that each file is there, its size, and its checksum if `sums`. Where it
+    lists nothing, or with `sums=False`, by the bytes that the provider `announced`. What it says is what was compared:
+    "md5", "size", or "nothing" where nobody states anything.
+    """
+    try:
+        product = open_product(path)
+        listed = _listed(product)
+    except SourceError as error:
+        raise Damaged(f"{name} came damaged: {error}") from error
+    if not any(SIGNS.search(member) for member in product.sizes):
+        raise Damaged(f"{name} came without anything that is a product in it.")
+    told = set()
+    for member, (size, algorithm, digest) in listed.items():
+        has = product.sizes.get(member, 0)
+        if not has and (EXTRAS.match(member) or size == 0):
+            continue
+        if not has:
+            raise Damaged(f"{name} came without {member}, which its manifest lists.")
+        if not sums and announced is not None:
+            continue
+        if size is not None and has != size:
+            raise Damaged(f"{name}: {member} came with {has} bytes, and its manifest lists {size}.")
+        if sums and _hasher(algorithm) is not None:
+            told.add(algorithm)
+            found = _digest(path / member, algorithm, tick)
+            if found != digest:
+                raise Damaged(f"{name}: {member} came with {algorithm} {found}, and its manifest lists {digest}.")
+        elif size is not None:
+            told.add("size")
+    if announced is not None and not told:
+        told.add("size")
+        has = sum(product.sizes.values())
+        if has < announced:
+            raise Damaged(f"{name} came with {has} bytes of the {announced} that were announced.")
+    return ", ".join(sorted(told)) or "nothing"
+
+
+def _listed(product: Product) -> dict[str, tuple[int | None, str, str]]:
+    """What a product's manifest says of its files: bytes, algorithm and digest; empty where it says nothing."""
+    if not product.matching(r"manifest\.safe"):
+        return {}
+    listed = {}
+    for stream in product.xml("manifest.safe").iter("byteStream"):
+        place, said = stream.find("fileLocation"), stream.find("checksum")
+        if place is None:
+            continue
+        size = stream.get("size", "")
+        algorithm = (
+            "" if said is None else said.get("checksumName", "").lower().replace("sha-", "sha").replace("-", "_")
+        )
+        digest = "" if said is None else (said.text or "").strip().lower()
+        member = without_dots(place.get("href", ""))
+        listed[member] = (int(size) if size.isdigit() else None, algorithm, digest)
+    return listed
 
 
 def digest_of(said: str | None) -> tuple[str, str] | None:

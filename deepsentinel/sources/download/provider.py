@@ -6,7 +6,10 @@ carry addresses with tokens in them, so nothing of it is passed on but its redac
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +40,7 @@ ONLINE = "succeeded"
 CONNECTIONS = 4
 MOST_ROWS = 500
 MOST_WORDS = 200
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # Scenes of a tile further apart are asked for one by one: in between there may be more than a page of others.
 APART = pd.Timedelta(days=40)
 # EODAG writes places to four decimals.
@@ -103,16 +107,22 @@ class Provider:
         pages = getattr(getattr(config, "search", None), "pagination", None) or {}
         self._page = min(int(pages.get("max_limit") or MOST_ROWS), MOST_ROWS)
 
-    def find(self, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, Product | SourceError | None]]:
+    def find(
+        self, wanted: Sequence[Wanted], stop: Callable[[], bool] = bool
+    ) -> Iterator[tuple[Wanted, Product | SourceError | None]]:
         """The product of each scene; None where the provider has none, an error where it could not be asked.
 
         One question serves all scenes of a tile that are not far apart in time. They are asked one after another, as
-        EODAG's searches share what they are about.
+        EODAG's searches share what they are about. `stop` is asked before each.
         """
         for some in _together(wanted):
-            yield from self._find(some)
+            yield from self._find(some, stop)
 
-    def _find(self, some: Sequence[Wanted]) -> Iterator[tuple[Wanted, Product | SourceError | None]]:
+    def _find(
+        self, some: Sequence[Wanted], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Wanted, Product | SourceError | None]]:
+        if stop():
+            return
         try:
             with self._told("search"):
                 found = self._gateway.search(
@@ -132,7 +142,7 @@ class Provider:
             return
         if len(found) >= self._page and len(some) > 1:
             for half in (some[: len(some) // 2], some[len(some) // 2 :]):
-                yield from self._find(half)
+                yield from self._find(half, stop)
             return
         handles = {str(handle.properties.get("title") or handle.properties["id"]): handle for handle in found}
         handles = {name.removesuffix(".SAFE"): handle for name, handle in handles.items()}
@@ -180,30 +190,34 @@ class Provider:
         changed = {key: value for key, value in said.items() if value != before.get(key) and isinstance(value, str)}
         return {key: value for key, value in {**remembered, **changed}.items() if _may_be_kept(key, value)}
 
-    def fetch(self, product: Product, folder: Path, on_bytes: Callable[[int], None]) -> Path:
-        """A product that is no single file, by EODAG itself; the folder or archive it made."""
+    def fetch(self, product: Product, folder: Path, on_bytes: Callable[[int], None]) -> tuple[Path, int | None]:
+        """A product that is no single file, by EODAG itself; the folder or archive it made, and how many bytes the
+        provider said it would be."""
         from eodag.utils import ProgressCallback
 
         class Told(ProgressCallback):
             def __call__(self, increment: float, total: Any = None) -> None:
                 on_bytes(int(increment))
 
+        handle, bar = product.handle, Told(disable=True)
         with self._told("download"):
-            made = product.handle.download(
-                output_dir=str(folder), extract=False, progress_callback=Told(disable=True), timeout=-1
-            )
-        return Path(made)
+            made = handle.download(output_dir=str(folder), extract=False, progress_callback=bar, timeout=-1)
+        own = (getattr(handle.downloader.config, "products", None) or {}).get(handle.collection, {})
+        # Where EODAG puts a product together itself it leaves out some of what is announced.
+        return Path(made), None if own.get("build_safe") or not bar.total else int(bar.total)
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
         """What EODAG raises, as an error of ours that can be shown to anybody."""
-        problem: SourceError | None = None
+        problem: OSError | None = None
         try:
             yield
         except SourceError:
             raise
         except Exception as error:  # EODAG lets through whatever the libraries below it raise
-            problem = self._as_ours(what, error)
+            number = error.errno if isinstance(error, OSError) and error.errno in FULL else None
+            # A full disk is nothing of the provider's.
+            problem = self._as_ours(what, error) if number is None else OSError(number, os.strerror(number))
         # Outside of the `except`: a cause would be printed along, with whatever it holds.
         if problem is not None:
             raise problem
@@ -217,7 +231,25 @@ class Provider:
                 f"keeps them: {sign_in(self.name)}"
             )
         words = " ".join(redacted(str(error)).split())[:MOST_WORDS]
-        return SourceError(f"{self.name} could not {what} ({kind}: {words}). Try again later.")
+        if kind.startswith("Unsupported") or "not (yet) supported" in words:
+            advice = "Ask another provider=."
+        elif re.search(r"(?i)urlopen error|resolv|max retries|connection|timed? ?out|unreachable", str(error)):
+            advice = "Check the network, then try again."
+        else:
+            advice = "Try again later."
+        return SourceError(f"{self.name} could not {what} ({kind}: {words}). {advice}")
+
+
+class _InOurWords(logging.Filter):
+    """What goes wrong is told by us; EODAG's own words are for those who have set up logging, and without tracebacks,
+    in which whole addresses stand."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.exc_info = record.exc_text = None
+        return logging.getLogger(record.name).hasHandlers()
+
+
+_IN_OUR_WORDS = _InOurWords()
 
 
 def sign_in(provider: str) -> str:
@@ -254,6 +286,8 @@ def _gateway(name: str) -> Any:
     for logger in list(logging.root.manager.loggerDict):
         if logger.partition(".")[0] == "eodag" or logger == "urllib3.connectionpool":
             logging.getLogger(logger).addFilter(DISCREET)
+        if logger.partition(".")[0] == "eodag":
+            logging.getLogger(logger).addFilter(_IN_OUR_WORDS)
     return gateway
 
 

@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from deepsentinel.errors import SourceError
+from deepsentinel.files import folder_bytes
 from deepsentinel.sources.addresses import redacted
+from deepsentinel.sources.safe.files import find_paths
 
-from .folder import Busy, Damaged, Folder, check_whole, digest_of
-from .provider import NotSignedIn, Product, Provider
+from .folder import Busy, Damaged, Folder, check_folder, check_whole, digest_of
+from .provider import FULL, NotSignedIn, Product, Provider
 from .transfer import Fetching, Stopped, Transfer
 
 POLL_FIRST_S, POLL_MOST_S, POLL_GROWTH = 30.0, 600.0, 1.5
 BUSY_S, LOOK_S = 2.0, 0.1
 # An archive that cannot be asked so many times in a row has lost the order, for all we know.
 ORDER_FAILURES = 3
+NOT_COME_TO = "was not come to"
 STOPPED = "stopped on the way; what has come is kept"
 
 
@@ -122,7 +125,7 @@ class Crew:
                     self._stopping.wait(LOOK_S)
         for job in jobs:
             if job.status in ("planned", "busy"):
-                job.is_now("stopped", job.note or "was not come to")
+                job.is_now("stopped", job.note or NOT_COME_TO)
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -173,7 +176,8 @@ class Crew:
             offline = "" if job.product.is_online or not job.product.by_http else self._offline(job.product)
             job.is_now("failed", f"{error}{offline}")
         except OSError as error:
-            job.is_now("failed", f"{job.name} cannot be written: {redacted(str(error))}. Is there room?")
+            asked = "Is there room?" if error.errno in FULL else "See to it, and call again."
+            job.is_now("failed", f"{job.name} cannot be written: {redacted(str(error))}. {asked}")
         except Exception as error:  # of somebody else's code, which must not take the other products with it
             job.is_now("failed", f"{job.name}: {type(error).__name__}: {redacted(str(error))[:200]}")
 
@@ -237,21 +241,32 @@ class Crew:
             came += max(more, 0)
             meter.add(more)
 
-        if not product.by_http:
-            path, size, checked = self._by_eodag(job, product, count)
-        else:
-            for attempt in (1, 2):
+        for attempt in (1, 2):
+            made, announced = self.folder.part(job.name), None
+            if product.by_http:
                 size = self._transfer(job, product, checksum, count)
-                try:
-                    checked = check_whole(self.folder.part(job.name), job.name, checksum, lambda: self._wait(0.0))
-                    break
-                except Damaged as error:
-                    # Pieces of two files, or a bit that fell over: once more, all of it.
-                    self.folder.part(job.name).unlink(missing_ok=True)
-                    meter.add(-size)
-                    if attempt == 2:
-                        raise Damaged(f"{error} It came twice, wrong both times.{self._excuse(checksum)}") from error
+            else:
+                made, announced = self._by_eodag(job, product, count)
+                size = made.stat().st_size if made.is_file() else folder_bytes(made)
+            try:
+                if made.is_file():
+                    checked = check_whole(made, job.name, checksum, lambda: self._wait(0.0))
+                else:
+                    checked = check_folder(
+                        made, job.name, sums=self.checksum, announced=announced, tick=lambda: self._wait(0.0)
+                    )
+                break
+            except Damaged as error:
+                # Pieces of two files, or a bit that fell over: once more, all of it.
+                self.folder.drop(job.name)
+                meter.add(-size)
+                if attempt == 2:
+                    excuse = self._excuse(checksum, product)
+                    raise Damaged(f"{error} It came twice, wrong both times.{excuse}") from error
+        if product.by_http:
             path = self.folder.finish(job.name, extract=self.extract)
+        else:
+            path = self.folder.adopt(job.name, made, extract=self.extract)
         taken_s = time.monotonic() - began
         self.folder.keep(
             job.name,
@@ -267,8 +282,11 @@ class Crew:
         job.size = size
         job.is_now("downloaded", path=path)
 
-    def _excuse(self, checksum: str | None) -> str:
-        return " If the provider's checksum is what is wrong, take checksum=False." if digest_of(checksum) else ""
+    def _excuse(self, checksum: str | None, product: Product) -> str:
+        if not (digest_of(checksum) if product.by_http else self.checksum):
+            return ""
+        whose = "the provider's checksum" if product.by_http else "what the provider or the manifest states"
+        return f" If {whose} is what is wrong, take checksum=False."
 
     def _transfer(self, job: Job, product: Product, checksum: str | None, count: Callable[[int], None]) -> int:
         handle = product.handle
@@ -292,15 +310,12 @@ class Crew:
         finally:
             self._open.discard(transfer)
 
-    def _by_eodag(self, job: Job, product: Product, count: Callable[[int], None]) -> tuple[Path, int, str]:
+    def _by_eodag(self, job: Job, product: Product, count: Callable[[int], None]) -> tuple[Path, int | None]:
         """From S3, file by file: what EODAG has finished of it earlier it does not fetch again."""
-        from deepsentinel.files import folder_bytes
 
         def on_bytes(more: int) -> None:
             self._wait(0.0)
             count(more)
 
-        made = self.provider.fetch(product, self.folder.part(job.name), on_bytes)
-        size = made.stat().st_size if made.is_file() else folder_bytes(made)
-        path = self.folder.adopt(job.name, self.folder.part(job.name))
-        return path, size, "size"
+        made, announced = self.provider.fetch(product, self.folder.part(job.name), on_bytes)
+        return next(find_paths(made), made), announced

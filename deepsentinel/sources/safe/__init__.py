@@ -31,7 +31,7 @@ from .files import RASTERS, Product, find_paths, has_jpeg2000, is_image, may_hol
 from .optical import ANGLES, PRODUCT_XML, lacks_offsets, optical_items
 from .radar import GRD_KEY
 from .rtc import Raster, rtc_items
-from .sea import ALL_LAND, SeaPlan, check_map, land_share, refusal
+from .sea import SeaPlan, check_map, has_sea, land_share, refusal
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -226,7 +226,7 @@ class SafeSource(StacSource):
                 warn(f"{self.name}: {remark}")
 
     def _at_sea(self, rows: list[Row], query: Query) -> list[Row]:
-        """Without GRD scenes that show nothing but land in the area that was searched.
+        """Without GRD scenes that show no sea in the area that was searched, or none that is wide enough for a window.
 
         An area by a coast holds windows at sea; each window is looked at when it is read (see `SeaPlan`).
         """
@@ -234,9 +234,9 @@ class SafeSource(StacSource):
         for row in rows:
             item = self._items[row["sensor"], row["id"]]
             if GRD_KEY in item["properties"]:
-                share = land_share(shapely.intersection(row["geometry"], query.geometry))
-                if share >= ALL_LAND:
-                    on_land.append((row, share))
+                shown = shapely.intersection(row["geometry"], query.geometry)
+                if not has_sea(shown):
+                    on_land.append((row, land_share(shown)))
         if not on_land:
             return rows
         row, share = on_land[0]

@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -39,6 +39,8 @@ class Product:
     """Where in an archive the product's own folder is, with its slash; empty for folders."""
     sizes: Mapping[str, int]
     """Names seen from the product's own folder -> bytes."""
+    stored: Mapping[str, str] = field(default_factory=dict)
+    """Of an archive that spells some of them otherwise ("./a/b"), those names -> as it spells them."""
 
     @property
     def is_zip(self) -> bool:
@@ -59,6 +61,14 @@ class Product:
         """
         return sorted(name for name, size in self.sizes.items() if size and re.fullmatch(pattern, name))
 
+    def member(self, name: str) -> str:
+        """What a file is called in the archive.
+
+        >>> Product(Path("a.zip"), "a.SAFE/", {"b": 1, "c": 1}, {"c": "./a.SAFE/c"}).member("b")
+        'a.SAFE/b'
+        """
+        return self.stored.get(name, self.inner + name)
+
     def gdal(self, name: str) -> str:
         """The path by which GDAL opens a file of the product.
 
@@ -66,7 +76,7 @@ class Product:
         '/d/a.SAFE/b/x.jp2'
         """
         if self.is_zip:
-            # The braces say where the archive ends, whatever it is called.
+            # The braces say where the archive ends, whatever it is called. GDAL leaves out "./" by itself.
             return f"/vsizip/{{{self.path.as_posix()}}}/{self.inner}{name}"
         return (self.path / name).as_posix()
 
@@ -77,7 +87,7 @@ class Product:
         try:
             if not self.is_zip:
                 return (self.path / name).read_bytes()
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.inner + name) as file:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member(name)) as file:
                 # Not more than it claims: what was counted above is what is held in memory.
                 return file.read(MOST_XML_BYTES)
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
@@ -172,8 +182,10 @@ def is_image(path: str) -> bool:
     packed = PACKED.fullmatch(path)
     try:
         if packed:
-            with zipfile.ZipFile(packed[1]) as archive, archive.open(packed[2]) as file:
-                head = file.read(8)
+            with zipfile.ZipFile(packed[1]) as archive:
+                stored = next(name for name in archive.namelist() if without_dots(name) == packed[2])
+                with archive.open(stored) as file:
+                    head = file.read(8)
         else:
             with Path(path).open("rb") as plain:
                 head = plain.read(8)
@@ -236,11 +248,14 @@ def _holds_product(archive: Path) -> bool:
 
 def is_product_folder(path: Path) -> bool:
     """Whether a folder is a product: by its ending, or by the metadata in it."""
-    if not path.is_dir():
+    try:
+        if not path.is_dir():
+            return False
+        return path.suffix.lower() == ".safe" or any(
+            SIGNS.search(entry.name) and entry.is_file() for entry in path.iterdir()
+        )
+    except OSError:  # every disk has a folder that is not for us to look into; what cannot be listed is none
         return False
-    return path.suffix.lower() == ".safe" or any(
-        SIGNS.search(entry.name) and entry.is_file() for entry in path.iterdir()
-    )
 
 
 def may_hold_products(location: Path) -> bool:
@@ -288,11 +303,22 @@ def _of_folder(path: Path) -> Product:
 def leads_out(name: str) -> bool:
     """Whether the name of an archive's member may mean a place outside, also once its first folders are cut off.
 
-    >>> [leads_out(name) for name in ("a.SAFE/b.xml", "a.SAFE//etc/b", "a/../../b", "a.SAFE/C:/b", "/etc/b")]
+    >>> [leads_out(name) for name in ("./a.SAFE/b.xml", "a.SAFE//etc/b", "a/../../b", "a.SAFE/C:/b", "/etc/b")]
     [False, True, True, True, True]
     """
-    # An empty part makes what follows it absolute; a colon is a drive on Windows.
-    return any(part in ("", ".", "..") or ":" in part for part in re.split(r"[/\\]", name))
+    parts = re.split(r"[/\\]", name)
+    # An empty part makes what follows it absolute; a colon is a drive on Windows. A dot leads nowhere: some programs
+    # begin every name with one.
+    return parts[-1] == "." or any(part in ("", "..") or ":" in part for part in parts)
+
+
+def without_dots(name: str) -> str:
+    """A name in an archive without the parts that mean the folder one is in.
+
+    >>> without_dots("./a.SAFE/./b.xml")
+    'a.SAFE/b.xml'
+    """
+    return "/".join(part for part in name.split("/") if part != ".")
 
 
 def _of_zip(path: Path) -> Product:
@@ -311,9 +337,17 @@ def _of_zip(path: Path) -> Product:
         if member.flag_bits & 1:
             raise SourceError(f"{path.name} is encrypted. Unpack it, and give the folder.")
     # Its own folder: where the metadata lies that is nearest to the top.
-    signs = sorted((m.filename for m in members if SIGNS.search(m.filename)), key=lambda name: (name.count("/"), name))
-    tops = {m.filename.split("/", 1)[0] + "/" for m in members if "/" in m.filename}
+    plain = {without_dots(member.filename): member for member in members}
+    if len(plain) < len(members):  # which of two is opened would depend on who opens it
+        raise SourceError(f"{path.name} holds two files of the same name. No product does: left out.")
+    signs = sorted((name for name in plain if SIGNS.search(name)), key=lambda name: (name.count("/"), name))
+    tops = {name.split("/", 1)[0] + "/" for name in plain if "/" in name}
     inner = signs[0].rpartition("/")[0] if signs else ""
     inner = f"{inner}/" if inner else tops.pop() if not signs and len(tops) == 1 else ""
-    sizes = {m.filename[len(inner) :]: m.file_size for m in members if m.filename.startswith(inner)}
-    return Product(path, inner, sizes)
+    own = {name[len(inner) :]: member for name, member in plain.items() if name.startswith(inner)}
+    return Product(
+        path,
+        inner,
+        {name: member.file_size for name, member in own.items()},
+        {name: member.filename for name, member in own.items() if member.filename != inner + name},
+    )

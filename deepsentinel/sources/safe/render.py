@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import threading
 import time
 import zipfile
@@ -31,6 +30,7 @@ from deepsentinel.errors import DeepSentinelError, ReadError, SourceError
 from deepsentinel.files import TEMPORARY_PREFIX, atomic_folder, cache_dir, trim_cache
 from deepsentinel.progress import progress
 from deepsentinel.sources.engine.warp import compose
+from deepsentinel.sources.patience import check_wanted, wait
 
 from .calibration import Calibration
 from .places import Floats, Places
@@ -55,7 +55,8 @@ _guard = threading.Lock()
 def rendered(radar: Radar, places: Places) -> Path:
     """The folder with the files of a scene: `vv.tif`, `angle.tif`, ...; made if it is not there.
 
-    It is made once, however many threads and processes ask: the others wait.
+    It is made once, however many threads and processes ask: the others wait. Whoever asks inside `reading_until` is
+    let go, of the work as of the wait, with a ReadError; nothing half done stays.
     """
     from .files import stamp_of
 
@@ -65,7 +66,7 @@ def rendered(radar: Radar, places: Places) -> Path:
     folder = cache_dir("safe") / f"{radar.product.name}-{key}"
     with _guard:
         lock = _locks.setdefault(str(folder), threading.Lock())
-    with lock:
+    with _held(lock):
         if not folder.is_dir():
             with _alone(folder):
                 if not folder.is_dir():
@@ -76,6 +77,17 @@ def rendered(radar: Radar, places: Places) -> Path:
             with suppress(OSError):
                 os.utime(folder)  # used: others go first
     return folder
+
+
+@contextmanager
+def _held(lock: threading.Lock) -> Iterator[None]:
+    """The lock; whoever waits for it may leave."""
+    while not lock.acquire(timeout=POLL_S):
+        check_wanted()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -110,7 +122,7 @@ def _alone(folder: Path) -> Iterator[None]:
             with suppress(FileNotFoundError):
                 if time.time() - mark.stat().st_mtime > ABANDONED_S:
                     mark.unlink()
-            time.sleep(POLL_S)
+            wait(POLL_S)
     done = threading.Event()
 
     def stay() -> None:
@@ -136,6 +148,7 @@ def map_grid(places: Places, spacing_m: float) -> tuple[Affine, tuple[int, int]]
 
 def render(radar: Radar, places: Places, folder: Path) -> None:
     """All files of a scene into a folder."""
+    check_wanted()
     affine, (rows, cols) = map_grid(places, radar.spacing_m)
     nodes = _nodes(places, affine, (rows, cols))
     inner = places.angle(*(side.ravel() for side in nodes))
@@ -143,10 +156,12 @@ def render(radar: Radar, places: Places, folder: Path) -> None:
     coarse = compose(affine, Affine.scale(NODE_PX))
     _write(folder / "angle.tif", angle, coarse, places.crs, "incidence angle, degrees")
     for band in sorted(radar.files):
+        check_wanted()
         calibration = calibration_of(radar, band)
         with _image(radar, band, folder) as image:
             plain = folder / f"{band}-plain.tif"
             _warp(image, plain, calibration, nodes, affine, (rows, cols), radar, places.crs, band)
+        check_wanted()
         _copy(plain, folder / f"{band.lower()}.tif")
         plain.unlink()
 
@@ -240,9 +255,14 @@ def _warp(
         ):  # fmt: skip
             done = _ahead(pool, one, corners)
             what = f"placing {radar.product.name[:32]} {band}"
-            for (row, col), block in progress(done, total=len(corners), what=what, unit="block"):
-                if block is not None:
-                    file.write(block, 1, window=Window(col, row, block.shape[1], block.shape[0]))
+            try:
+                for (row, col), block in progress(done, total=len(corners), what=what, unit="block"):
+                    check_wanted()
+                    if block is not None:
+                        file.write(block, 1, window=Window(col, row, block.shape[1], block.shape[0]))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # what was to come next is not waited for
+                raise
             file.set_band_description(1, f"{band}: sigma0, linear power")
     finally:
         images.close()
@@ -303,10 +323,14 @@ def _image(radar: Radar, band: str, folder: Path) -> Iterator[str]:
         try:
             with (
                 zipfile.ZipFile(product.path) as archive,
-                archive.open(product.inner + name) as packed,
+                archive.open(product.member(name)) as packed,
                 Path(path).open("wb") as copy,
             ):
-                shutil.copyfileobj(packed, copy, 1 << 22)
+                while piece := packed.read(1 << 22):
+                    copy.write(piece)
+                    check_wanted()
+        except DeepSentinelError:
+            raise
         except Exception as error:  # zlib.error and others derive from nothing better
             if isinstance(error, OSError) and not isinstance(error, zipfile.BadZipFile) and error.errno == 28:
                 raise

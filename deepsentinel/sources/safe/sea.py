@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 MOST_LAND = 0.25
 """A share of land beyond this makes a place land: outlines of coasts are right to ten kilometres only."""
-ALL_LAND = 0.98
-"""From this share of land on no window in an area can be at sea."""
+NARROWEST_M = 500.0
+"""Water that is nowhere wider holds no window of 64 pixels that is sea."""
+EDGE_DEG = 0.1
+"""Edges of areas are straight in degrees, and between points so far apart nearly so in metres."""
 FLOOR = 1e-5
 """Linear sigma0 of what does not rise above the noise: -50 dB, below anything measured. Not 0, which would make it
 missing, and the darkest sea with it."""
@@ -59,6 +61,29 @@ def land_share(geometry: BaseGeometry) -> float:
 
     whole, covered = spherical_area(np.array([geometry, shapely.intersection(_dry(), geometry)], dtype=object))
     return round(float(covered / whole), 3) if whole else 0.0
+
+
+def has_sea(geometry: BaseGeometry) -> bool:
+    """Whether a window somewhere in a shape in degrees can be at sea, however much of the rest is land.
+
+    >>> has_sea(shapely.box(2, 47, 3, 48)), has_sea(shapely.box(1, 50, 3, 52))
+    (False, True)
+    """
+    from pyproj import Transformer
+
+    if land_share(geometry) <= MOST_LAND:
+        return True
+    water = shapely.difference(geometry, _dry())
+    if water.is_empty:
+        return False
+    # In metres, around a place that it shows: whatever is nearer to a pole or on both sides of 180 degrees.
+    middle = geometry.representative_point()
+    flat = f"+proj=laea +lat_0={middle.y} +lon_0={middle.x}"
+    to_metres = Transformer.from_crs("EPSG:4326", flat, always_xy=True).transform
+    water = shapely.transform(
+        shapely.segmentize(water, EDGE_DEG), lambda lon, lat: to_metres(lon, lat), interleaved=False
+    )
+    return not shapely.buffer(shapely.make_valid(water), -NARROWEST_M / 2).is_empty
 
 
 def grid_land_share(grid: GeoBox) -> float:
