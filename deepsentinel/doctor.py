@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,9 @@ LIBRARIES = (
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "map": ("jupyterlab", "ipywidgets", "ipyleaflet", "geemap"),
     "learn": ("torch",),
+    "cloud": ("obstore", "distributed"),
     "gee": ("earthengine-api",),
+    "download": ("eodag",),
 }
 
 
@@ -43,6 +46,8 @@ class Credential:
     """Files below the home folder."""
     purpose: str = ""
     """What it opens."""
+    filled: str = ""
+    """What its files say where there is a key in them; for programs that lay empty ones in wait."""
 
 
 CREDENTIALS = (
@@ -58,12 +63,19 @@ CREDENTIALS = (
         (".aws/credentials",),
         "needed to read pixels from cdse",
     ),
-    Credential("Copernicus Data Space", ("CDSE_", "COPERNICUS_"), (), "not used yet"),
+    Credential(
+        "Copernicus Data Space (EODAG)",
+        ("EODAG__COP_DATASPACE__AUTH__CREDENTIALS_",),
+        (".config/eodag/eodag.yml",),
+        "needed for ds.download from cop_dataspace",
+        r"(?m)^cop_dataspace:[^\n]*\n(?:(?:[ \t][^\n]*|#[^\n]*)?\n)*?[ \t]+username:[ \t]*[^\s#]",
+    ),
+    # Variables of Google's other clients are not named: a key file goes to open_source(credentials=...).
     Credential(
         "Earth Engine",
-        ("EARTHENGINE_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"),
+        (),
         (".config/earthengine/credentials",),
-        "needed for earth-engine; made by ee.Authenticate()",
+        "needed for earth-engine; made by ee.Authenticate(), or give credentials='key.json'",
     ),
     Credential("NASA Earthdata", ("EARTHDATA_",), (".netrc",), "not used yet"),
     Credential("Hugging Face", ("HF_TOKEN",), (".cache/huggingface/token",), "not needed; raises the limits"),
@@ -164,7 +176,7 @@ def _version(name: str) -> str:
 
 
 def find_credentials(environment: Mapping[str, str], home: Path) -> dict[str, tuple[str, ...]]:
-    """Where credentials lie, by service. Files are not opened.
+    """Where credentials lie, by service. Files are not opened, but where empty ones are usual.
 
     >>> find_credentials({"HF_TOKEN": "secret"}, Path("/nowhere"))["Hugging Face"]
     ('HF_TOKEN',)
@@ -177,9 +189,16 @@ def find_credentials(environment: Mapping[str, str], home: Path) -> dict[str, tu
             if environment[name]
             and any(name.startswith(key) if key.endswith("_") else name == key for key in credential.variables)
         ]
-        where += [f"~/{file}" for file in credential.files if (home / file).is_file()]
+        where += [f"~/{file}" for file in credential.files if _holds(home / file, credential.filled)]
         found[credential.service] = tuple(where)
     return found
+
+
+def _holds(path: Path, filled: str) -> bool:
+    try:
+        return path.is_file() and (not filled or re.search(filled, path.read_text("utf-8", "replace")) is not None)
+    except OSError:
+        return False
 
 
 def describe_gpu() -> str:

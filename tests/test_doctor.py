@@ -228,13 +228,16 @@ def test_credentials_are_found_by_name_and_never_shown(tmp_path):
         "PC_SDK_SUBSCRIPTION_KEY": secret,
         "AWS_ACCESS_KEY_ID": secret,
         "AWS_SECRET_ACCESS_KEY": "",
-        "CDSE_S3_KEY": secret,
+        "EODAG__COP_DATASPACE__AUTH__CREDENTIALS__USERNAME": secret,
+        "EODAG__COP_DATASPACE__PRIORITY": secret,
+        "GOOGLE_APPLICATION_CREDENTIALS": secret,
         "UNRELATED": secret,
     }
     report = doctor.diagnose(services=[], environment=environment, home=tmp_path)
     assert report.credentials["Planetary Computer"] == ("PC_SDK_SUBSCRIPTION_KEY",)
     assert report.credentials["S3 keys (CDSE, AWS)"] == ("AWS_ACCESS_KEY_ID",)
-    assert report.credentials["Copernicus Data Space"] == ("CDSE_S3_KEY",)
+    account = "EODAG__COP_DATASPACE__AUTH__CREDENTIALS__USERNAME"
+    assert report.credentials["Copernicus Data Space (EODAG)"] == (account,)
     assert report.credentials["Earth Engine"] == ("~/.config/earthengine/credentials",)
     assert report.credentials["NASA Earthdata"] == ()
     for output in (report.text(), json.dumps(report.as_dict()), repr(report)):
@@ -253,7 +256,32 @@ def test_the_report_tells_versions_extras_and_the_cache(monkeypatch, tmp_path):
     assert "2.5 MB" in text
     assert str(tmp_path) in text
     assert "free on this disk" in text
-    assert set(report.extras) == {"map", "learn", "gee"}
+    assert set(report.extras) == {"map", "learn", "cloud", "gee", "download"}
+    assert set(report.extras["cloud"]) == {"obstore", "distributed"}
+    assert set(report.extras["download"]) == {"eodag"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["auth:", "  credentials:", "    username:", "    password:"], False),
+        (["auth:", "  credentials:", "    username:  # of the portal", "    password:"], False),
+        (["auth:", "  credentials:", "    username: s3cr3t", "    password: s3cr3t"], True),
+        (["priority: 2", "", "auth:", "  credentials: # mine", "    username: s3cr3t"], True),
+        ([], False),
+    ],
+)
+def test_the_account_of_downloads_counts_where_eodag_has_it(tmp_path, lines, found):
+    """EODAG lays a file in wait that names every provider and holds no account."""
+    file = tmp_path / ".config/eodag/eodag.yml"
+    file.parent.mkdir(parents=True)
+    own = ["cop_dataspace:", *(f"  {line}" if line else line for line in lines)]
+    file.write_text("\n".join(["peps:", "  username: s3cr3t", *own, "usgs:", "  auth:", "    username: s3cr3t", ""]))
+    where = ("~/.config/eodag/eodag.yml",) if found else ()
+    report = doctor.diagnose(services=[], environment={}, home=tmp_path)
+    assert report.credentials["Copernicus Data Space (EODAG)"] == where
+    assert "s3cr3t" not in report.text()
+    assert found or "none (needed for ds.download from cop_dataspace)" in report.text()
 
 
 def test_a_missing_library_and_a_wrong_service_make_it_unwell(monkeypatch):

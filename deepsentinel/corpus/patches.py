@@ -16,6 +16,7 @@ from deepsentinel.grids import grid_coords, variable
 from deepsentinel.sources.assemble import band_attrs
 
 from .chunks import Chunks
+from .samples import PLACEMENT
 from .table import arrow_table
 
 PIXELS = ("s2", "s2_10m", "s2_20m", "s2_60m", "s1", "scl", "angle")
@@ -103,10 +104,10 @@ def patch_of(corpus: xr.Dataset, i: int, labels: bool = True) -> xr.Dataset:
     if labels:
         for name in filter(lambda name: is_label(str(name)), one.data_vars):
             _label(one[name], grid, variables, coords)
-    for key in ATTRS:
+    for key in (*ATTRS, *PLACEMENT):
         value = _plain(row.get(key))
         if value is not None:
-            attrs["sample_id" if key == "id" else key] = value
+            attrs["sample_id" if key == "id" else key] = bool(value) if key == "noise_removed" else value
     for key, allowed in (("level", LEVELS), ("backscatter", BACKSCATTERS)):
         if attrs.get(key) not in allowed and corpus.attrs.get(key) in allowed:
             attrs[key] = corpus.attrs[key]

@@ -18,6 +18,7 @@ from deepsentinel.sources.base import Failure
 
 from .arrays import Stream, pixels_of, shares, streams_of
 from .layout import ArraySpec
+from .samples import PLACEMENT
 from .series import JOIN
 from .tiling import grid_at
 
@@ -108,7 +109,7 @@ def _pairs(
                 if isinstance(patch, Failure):
                     raise patch.error
                 read.arrays |= pixels_of(patch, stream)
-                read.told |= {name: patch.attrs[name] for name in TOLD if name in patch.attrs}
+                read.told |= {name: patch.attrs[name] for name in (*TOLD, *PLACEMENT) if name in patch.attrs}
             read.told |= shares(read.arrays)
             _check_there(read.told, rows.iloc[position])
             read.patch = patches[0]

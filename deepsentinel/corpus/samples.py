@@ -55,6 +55,10 @@ COLUMNS: Mapping[str, str] = {
     "backscatter": "text",
     "baseline": "text",
     "offset_removed": "float",
+    "placement_error_m": "float",
+    "placement_shift_per_m": "float",
+    "sea_height_m": "float",
+    "noise_removed": "maybe_int",
     "valid_s1": "float",
     "valid_s2": "float",
     "clear": "float",
@@ -63,6 +67,8 @@ COLUMNS: Mapping[str, str] = {
 }
 SERIES = ("s1_ids", "s2_ids", "s1_times", "s2_times")
 """Columns of series alone; a table of pairs has none of them."""
+PLACEMENT = ("placement_error_m", "placement_shift_per_m", "sea_height_m", "noise_removed")
+"""What radar says that was placed here. Files in which no sample says it lack these columns."""
 
 
 def samples_table(columns: Mapping[str, Any], geometry: Any) -> gpd.GeoDataFrame:
@@ -89,6 +95,11 @@ def _held(columns: Any) -> dict[str, str]:
     """The columns of a table that has these: those of series where it has any of them."""
     series = any(name in columns for name in SERIES)
     return {name: kind for name, kind in COLUMNS.items() if series or name not in SERIES}
+
+
+def _written(columns: Any) -> dict[str, str]:
+    """The columns of a file that has these."""
+    return {name: kind for name, kind in _held(columns).items() if name not in PLACEMENT or name in columns}
 
 
 def _column(values: Any, kind: str, count: int) -> pd.Series:
@@ -128,7 +139,7 @@ def schema(columns: Any = ()) -> pa.Schema:
         "times": pa.list_(stamp),
         "floats": pa.list_(pa.float64()),
     }
-    return pa.schema([(name, kinds[kind]) for name, kind in _held(columns).items()] + [("geometry", pa.binary())])
+    return pa.schema([(name, kinds[kind]) for name, kind in _written(columns).items()] + [("geometry", pa.binary())])
 
 
 def to_arrow(table: gpd.GeoDataFrame) -> pa.Table:
@@ -136,8 +147,9 @@ def to_arrow(table: gpd.GeoDataFrame) -> pa.Table:
     import pyarrow as pa
     import shapely
 
-    types, arrays = schema(table.columns), []
-    for name, kind in _held(table.columns).items():
+    known = [name for name in table.columns if name not in PLACEMENT or table[name].notna().any()]
+    types, arrays = schema(known), []
+    for name, kind in _written(known).items():
         wanted = types.field(name).type
         if kind == "times":
             numbers = [None if row is None else [_nanoseconds(one) for one in row] for row in table[name]]
@@ -187,7 +199,7 @@ def read_samples(path: str | Path | Sequence[str | Path]) -> gpd.GeoDataFrame:
         if missing:
             raise InputError(f"{one} is no table of samples: it lacks {', '.join(missing)}.")
         found.append(part.select(types.names).replace_schema_metadata(None).cast(types))
-    return from_arrow(pa.concat_tables(found))
+    return from_arrow(pa.concat_tables(found, promote_options="default"))
 
 
 def from_arrow(found: pa.Table) -> gpd.GeoDataFrame:
@@ -195,7 +207,7 @@ def from_arrow(found: pa.Table) -> gpd.GeoDataFrame:
     import shapely
 
     columns: dict[str, Any] = {}
-    for name, kind in _held(found.column_names).items():
+    for name, kind in _written(found.column_names).items():
         column = found.column(name)
         if kind in ("int", "float"):
             columns[name] = column.to_numpy()
@@ -225,6 +237,8 @@ def fingerprint(table: gpd.GeoDataFrame, settings: Mapping[str, Any]) -> str:
     """
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode())
     for name, kind in _held(table.columns).items():
+        if name in PLACEMENT:  # known of what was read alone
+            continue
         digest.update(name.encode())
         column = table[name]
         if kind in ("int", "float"):

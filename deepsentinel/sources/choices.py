@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Radar without a method asked for: interpolated, or averaged where the grid is coarse (see `method_of`).
 AUTO = "auto"
+ABSENT = "deepsentinel:absent"
+"""Item property: bands whose file should be there and is not -> what that file is called."""
 
 
 def method_of(name: str, resampling: dict[str, str] | str | None, quantity: Quantity | None = None) -> str:
@@ -58,6 +60,12 @@ def choose_bands(item: Item, sensor: str, held: Mapping[str, AssetRef], asked: t
         return chosen
     chosen = [name for name in asked if sensor_of(name) == sensor]
     missing = [name for name in chosen if name not in held]
+    absent = item.get("properties", {}).get(ABSENT) or {}
+    if lost := {name: absent[name] for name in missing if name in absent}:
+        raise ReadError(
+            f"Scene {item['id']} has no {', '.join(lost)}: its metadata lists {', '.join(lost.values())}, and what was "
+            "downloaded lacks it, or holds it empty. Download the product again, or ask for other bands."
+        )
     if missing:
         what = (
             f"its polarisations are {facts.polarisations(held)}"

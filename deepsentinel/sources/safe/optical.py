@@ -19,6 +19,7 @@ import shapely
 from deepsentinel.bands import REFLECTANCE_SCALE, S2_BANDS
 from deepsentinel.errors import SourceError
 from deepsentinel.sources.assets import Item
+from deepsentinel.sources.choices import ABSENT
 from deepsentinel.sources.harmonise import OFFSET_SINCE
 
 from .files import Product, number, numbers, text
@@ -61,14 +62,16 @@ def optical_items(product: Product) -> tuple[list[Item], list[str]]:
         item, missing = _item(product, root, tile, granule, alone=len(granules) == 1)
         items.append(item)
         if missing:
+            named = ", ".join(f"{band} ({file})" for band, file in missing.items())
+            where = "" if product.name in item["id"] else f" (in {product.path.name})"
             remarks.append(
-                f"{item['id']} lacks {', '.join(missing)}, which its metadata lists: the download was partial. The "
-                "other bands can be read."
+                f"{item['id']}{where} lacks {named}, which its metadata lists: the download was partial. The other "
+                "bands can be read; download it again for these."
             )
     return items, remarks
 
 
-def _item(product: Product, root: Element, tile: Element, granule: str, *, alone: bool) -> tuple[Item, list[str]]:
+def _item(product: Product, root: Element, tile: Element, granule: str, *, alone: bool) -> tuple[Item, dict[str, str]]:
     level = _required(product, "PROCESSING_LEVEL", text(root, "PROCESSING_LEVEL", "PROCESSING_LEVEL_2A"))
     level = "L2A" if "2A" in level.upper() else "L1C"
     tile_id = _required(product, "TILE_ID", text(tile, "TILE_ID", "TILE_ID_2A"))
@@ -87,6 +90,9 @@ def _item(product: Product, root: Element, tile: Element, granule: str, *, alone
     cloud = number(tile, "CLOUDY_PIXEL_PERCENTAGE", "CLOUD_COVERAGE_PERCENTAGE")
     if cloud is None:
         cloud = number(root, "Cloud_Coverage_Assessment")
+    # What Sen2Cor made of another product states the names of both.
+    uri = text(root, "PRODUCT_URI", f"PRODUCT_URI_{level[1:]}")
+    name = _own_name(uri, product.name)
     absolute = re.search(r"_A?(\d{6})_", f"{datatake.get('datatakeIdentifier') if datatake is not None else ''}_")
     properties: dict[str, Any] = {
         "datetime": when,
@@ -102,7 +108,7 @@ def _item(product: Product, root: Element, tile: Element, granule: str, *, alone
         "s2:processing_baseline": baseline,
         "s2:datatake_id": None if datatake is None else datatake.get("datatakeIdentifier"),
         "s2:product_type": f"S2MSI{level[1:]}",
-        "s2:product_uri": text(root, "PRODUCT_URI", "PRODUCT_URI_1C", "PRODUCT_URI_2A"),
+        "s2:product_uri": uri,
         "s2:generation_time": text(root, "GENERATION_TIME"),
         "s2:nodata_pixel_percentage": nodata,
         OFFSETS_KEY: bool(offsets),
@@ -111,16 +117,28 @@ def _item(product: Product, root: Element, tile: Element, granule: str, *, alone
     assets, missing = _assets(product, root, granule, box, offsets, _quantification(root))
     if not assets:
         raise SourceError(f"{product.path.name} holds no image of any band. Download it again.")
+    if missing:
+        properties[ABSENT] = missing
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
-        "id": product.name if alone else f"{product.name}_T{named[1] if named else granule}",
+        "id": name if alone else f"{name}_T{named[1] if named else granule}",
         "collection": f"sentinel-2-{level.lower()}",
         "geometry": shapely.geometry.mapping(geometry),
         "properties": {name: value for name, value in properties.items() if value is not None},
         "assets": assets,
         "links": [],
     }, missing
+
+
+def _own_name(uri: str | None, folder: str) -> str:
+    """What a product calls itself: folders are renamed, and pairs and corpora must find the scene all the same.
+
+    >>> _own_name("S2A_MSIL2A_20230625T234621.SAFE", "my download"), _own_name("../../etc/x", "S2A_MSIL2A_old")
+    ('S2A_MSIL2A_20230625T234621', 'S2A_MSIL2A_old')
+    """
+    own = re.fullmatch(r"(S2\w_[\w.-]+?)(\.SAFE)?", uri or "", re.I | re.A)
+    return own[1] if own else folder
 
 
 def _required(product: Product, what: str, said: str | None) -> str:
@@ -227,8 +245,12 @@ def _assets(
     box: Mapping[int, Box],
     offsets: Mapping[str, float],
     quantification: float,
-) -> tuple[dict[str, Any], list[str]]:
-    """The images that are there, and the bands that are listed and are not."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The images that are there, and of bands whose own file is listed and is not there the name of that file.
+
+    A band comes at several pixel sizes. Its copies at another than its own are no substitute that anybody would notice,
+    so they are left out with it; where the product never had it at its own, they are what there is.
+    """
     assets: dict[str, Any] = {}
     for name in product.matching(rf"GRANULE/{re.escape(granule)}/IMG_DATA/.+\.(jp2|tiff?)"):
         image = IMAGE.search(name)
@@ -249,14 +271,29 @@ def _assets(
             "proj:transform": [step, 0.0, left, 0.0, -step, top],
             "raster:bands": [raster],
         }
-    listed: set[str] = set()
+    listed: dict[str, dict[str | None, str]] = {}  # band -> pixel size -> file
     for tag in ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A"):
         for element in root.iter(tag):
-            image = IMAGE.search((element.text or "").strip())
-            if image and (granule in (element.text or "") or "/" not in (element.text or "")):
-                listed.add(image[1])
-    held = {key.split("_")[0] for key in assets}
-    return assets, sorted(listed - held)
+            name = (element.text or "").strip()
+            image = IMAGE.search(name)
+            if image and (granule in name or "/" not in name):
+                listed.setdefault(image[1], {})[image[2]] = name.rpartition("/")[2]
+    missing: dict[str, str] = {}
+    for band, files in sorted(listed.items()):
+        best = min(files, key=lambda metres: _rank(band, metres))
+        copies = {key for key in assets if key.partition("_")[0] == band}
+        if (best is None and copies) or copies & {band, f"{band}_{best}m"}:
+            continue
+        missing[band] = files[best]
+        for key in copies:
+            del assets[key]
+    return assets, missing
+
+
+def _rank(band: str, metres: str | None) -> tuple[bool, str]:
+    """Which file of a band is read, the smallest first: the one at its own pixel size, else the finest."""
+    native = S2_BANDS[band].resolution_m if band in S2_BANDS else 20
+    return metres is not None and int(metres) != native, metres or ""
 
 
 def lacks_offsets(item: Item) -> str | None:
