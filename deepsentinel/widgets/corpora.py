@@ -57,6 +57,7 @@ class CorpusPanel(Panel):
         self.building = ipywidgets.Accordion([building], titles=["Build one of this area"], selected_index=None)
         self.facts = self.note(NO_CORPUS)
         self.labels = self.control(ipywidgets.Dropdown, "Learn", options=[])
+        self.labels.layout.display = "none"
         self.corpus_rows = (self.row(self.path, self.load), self.building, self.facts)
         self.watch("src", self._opened)
         self.watch("plan", self._planned)
@@ -185,6 +186,8 @@ class CorpusPanel(Panel):
         held = [] if corpus is None else label_names(corpus)
         others = [] if corpus is None else [str(name) for name in corpus.data_vars if is_number_mask(str(name), held)]
         offer(self.labels, [*held, *others])
+        # An empty list asks for nothing but questions.
+        self.labels.layout.display = None if self.labels.options else "none"
         if corpus is None:
             self.facts.value = NO_CORPUS
             return

@@ -20,7 +20,7 @@ from .examples import Classes, warm
 from .jobs import Jobs
 from .label_files import LabelFiles
 from .masks import percent
-from .panel import Panel
+from .panel import OF_LABELS, Panel
 from .shapes import CHOSEN, RING, label_shapes
 from .state import State
 
@@ -215,7 +215,7 @@ class LabelPanel(Panel):
         """Map all ground by what the labels teach."""
         if not self._can_predict():
             # What a model has made of the pair needs no labels.
-            if self.state.line("prediction").startswith("ds.classify("):
+            if self.state.line("prediction").startswith(OF_LABELS):
                 self.state.drop("prediction")
             # It may have gone before, while another was on its way.
             self._predicted(self.state["prediction"])

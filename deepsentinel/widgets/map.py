@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -36,6 +37,15 @@ PANELS = {
     "Labels": "deepsentinel.widgets.labelling:LabelPanel",
     "Train": "deepsentinel.widgets.training:TrainingPanel",
 }
+# What a tab says until its panel is built: that takes seconds where libraries are read at the same time.
+PURPOSES = {
+    "Pair": "Here a pair is looked at; choose one in the tab Area.",
+    "Masks": "Here labels are burnt onto the pixels of a pair.",
+    "Embedding": "Here a pair becomes vectors, and what is alike is found.",
+    "Labels": "Here a few labels of yours become a map of all the ground.",
+    "Train": "Here a model learns from a corpus, and makes a map of a pair.",
+}
+NOT_OPEN = "The source did not open; the tab Area says why."
 WORLD = Path(__file__).parent / "pictures" / "world.webp"
 WORLD_BOUNDS: Bounds = ((-85.0511287798066, -180.0), (85.0511287798066, 180.0))
 # What is seen before anything is known: Europe.
@@ -79,7 +89,12 @@ class Map:
         self._cell = Cell()
         self._cell.observe(lambda _: self._show_code(), "opened")
         self._panels: dict[str, Panel] = {}
-        self._places = {title: ipywidgets.VBox() for title in PANELS}
+        # A source is open on the thread that opened it, while somebody may open a tab.
+        self._opening, self._hinting = "", threading.Lock()
+        self._hints = {title: ipywidgets.Label(text) for title, text in PURPOSES.items()}
+        self._places = {title: ipywidgets.VBox([self._hints[title]] if title in PURPOSES else []) for title in PANELS}
+        for hint in self._hints.values():
+            hint.add_class("ds-note")
         self._tabs = ipywidgets.Tab(list(self._places.values()), titles=list(PANELS))
         self._tabs.observe(lambda change: self.open(change["new"]), "selected_index")
         self._area = AreaPanel(self.state, self.canvas, self.jobs)
@@ -193,7 +208,8 @@ class Map:
                 panel = Panel(self.state, self.canvas, self.jobs)
                 panel.complain(error)
             self._panels[title] = panel
-            self._places[title].children = (panel.widget,)
+            self._places[title].children = (*self._places[title].children, panel.widget)
+            self._hint()
         if self._tabs.selected_index != list(PANELS).index(title):
             self._tabs.selected_index = list(PANELS).index(title)
         self._panels[title].front = True
@@ -229,13 +245,32 @@ class Map:
         if isinstance(source, str | Path):
             name = str(source)
             text = "Opening the demo world; it is built when it is first used" if name == "demo" else f"Opening {name}"
-            self._area.run("src", "ds.open_source({name})", text=text, name=name)
+            self._open(text, "ds.open_source({name})", name=name)
         elif isinstance(source, Mapping):
-            self._area.run("src", "ds.open_source({items})", text="Opening the items", items=dict(source))
+            self._open("Opening the items", "ds.open_source({items})", items=dict(source))
         else:
             self.state.put("src", source, code_of(source))
 
+    def _open(self, text: str, line: str, **values: Any) -> None:
+        def failed(error: BaseException) -> None:
+            self._hint(NOT_OPEN)
+            self._area.complain(error)
+
+        self._hint(f"{text} …")
+        self._area.run("src", line, text=text, failed=failed, **values)
+
+    def _hint(self, opening: str | None = None) -> None:
+        """Say in each tab how far the source is, and what a tab is for whose panel nobody has opened yet."""
+        with self._hinting:
+            if opening is not None:
+                self._opening = opening
+            for title, hint in self._hints.items():
+                purpose = "" if title in self._panels else PURPOSES[title]
+                hint.value = " ".join(each for each in (self._opening, purpose) if each)
+                hint.layout.display = None if hint.value else "none"
+
     def _opened(self, src: Any) -> None:
+        self._hint("")
         start = getattr(src, "area", None)
         if start is None:
             return

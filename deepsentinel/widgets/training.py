@@ -20,6 +20,7 @@ from .controls import Slider
 from .corpora import BOX, NO_CORPUS, NUMBER, CorpusPanel, offer
 from .curves import Curves
 from .jobs import Jobs
+from .panel import OF_LABELS
 from .state import State
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ WANTED = 600
 # A look takes a while; looking takes no more than a fifth of the time.
 LOOK_EVERY_S, LOOK_SHARE = 4.0, 0.2
 HELD_BACK = 0.2
+NO_MODEL = "There is no model yet: train one, or load one of the runs."
+NO_PAIR = "Read a pair first (tab Area); the model makes a map of it."
 # While a run waits, it asks this often whether it is to go on.
 ASK_EVERY_S = 0.05
 
@@ -44,7 +47,7 @@ class TrainingPanel(CorpusPanel):
     def __init__(self, state: State, canvas: Canvas, jobs: Jobs) -> None:
         super().__init__(state, canvas, jobs)
         self._front, self._painting = True, threading.RLock()
-        self._waiting = threading.Event()
+        self._waiting, self._under_run, self._enabling = threading.Event(), False, threading.Lock()
         self._last: tuple[str, dict[str, Any]] | None = None
         self._seen_at, self._look_s, self._waited = 0.0, 0.0, False
         self._suggested = WANTED
@@ -69,7 +72,7 @@ class TrainingPanel(CorpusPanel):
         rarely = (self.row(self.weights, self.frozen), self.row(self.device, self.batch), self.row(self.out))
         self.more = ipywidgets.Accordion([ipywidgets.VBox(rarely)], titles=["More choices"], selected_index=None)
 
-        self.start = self.button("Start", self.begin, main=True)
+        self.start = self.button("Start", self.begin, main=True, disabled=True)
         self.pause = self.button("Pause", self.hold, tip="Wait after this step", disabled=True)
         self.stop = self.button("Stop", self.end, tip="End after this step; what was learnt stays", disabled=True)
         self.again = self.button("Go on", self.go_on, tip="Go on from the last checkpoint", disabled=True)
@@ -82,7 +85,10 @@ class TrainingPanel(CorpusPanel):
         self.runs = self.control(ipywidgets.Dropdown, "Runs", options=[])
         self.runs.layout.width = "300px"
         self.fetch = self.button("Load", self.load_run, tip="Take the model of this run")
-        self.map_it = self.button("Predict the pair", self.predict, tip="A map of the pair that was read, by the model")
+        self.map_it = self.button(
+            "Predict the pair", self.predict, tip="A map of the pair that was read, by the model", disabled=True
+        )
+        self.needs = self.note()
         self.opacity = Slider(description="Opacity", value=70, max=100, step=5, unit="%")
         self.listen(self.opacity, lambda value: self._front and self.canvas.fade("prediction", value / 100))
         self.body.children = (
@@ -98,9 +104,14 @@ class TrainingPanel(CorpusPanel):
             self.sample,
             self.row(self.runs, self.fetch),
             self.row(self.map_it, self.opacity),
+            self.needs,
         )
         self.watch("prediction", self._paint)
         self.watch("corpus", lambda _: self._begin_anew())
+        self.listen(self.labels, lambda _: self._able())
+        for name in ("corpus", "model", "patch"):
+            self.watch(name, lambda _: self._able())
+        self._able()
         self.list_runs()
         self.suggest()
 
@@ -264,9 +275,19 @@ class TrainingPanel(CorpusPanel):
 
     def _buttons(self, *, running: bool) -> None:
         waiting = self._waiting.is_set()
-        self.start.disabled, self.stop.disabled, self.fetch.disabled = running, not running, running
+        self._under_run, self.stop.disabled, self.fetch.disabled = running, not running, running
+        self._able()
         self.pause.disabled = not running or waiting
         self.again.disabled = not (waiting or (not running and self._last is not None))
+
+    def _able(self) -> None:
+        """Only what can be done can be pressed, and what a map still lacks is said."""
+        # A model and a pair may come at once, each on the thread of its own job.
+        with self._enabling:
+            self.start.disabled = self._under_run or "corpus" not in self.state or not self.labels.value
+            lacks = NO_MODEL if "model" not in self.state else NO_PAIR if "patch" not in self.state else ""
+            self.map_it.disabled, self.needs.value = bool(lacks), lacks
+            self.needs.layout.display = None if lacks else "none"
 
     def _tell(self, step: Step, batch_size: int) -> None:
         from deepsentinel.learn.watching import memory_gb
@@ -331,9 +352,9 @@ class TrainingPanel(CorpusPanel):
     def predict(self) -> None:
         """A map of the pair that was read."""
         if "model" not in self.state:
-            raise InputError("There is no model yet: train one, or load one of the runs.")
+            raise InputError(NO_MODEL)
         if "patch" not in self.state:
-            raise InputError("Read a pair first (tab Area); the model makes a map of it.")
+            raise InputError(NO_PAIR)
         line = "ds.predict(model, patch, device={device})"
         self.run("prediction", line, {"progress": False}, text="Predicting", device=self.device.value)
 
@@ -352,7 +373,9 @@ class TrainingPanel(CorpusPanel):
         with self._painting:
             if not self._front:
                 return  # its place on the map is that of the labels' map, too
-            if prediction is None or "class_map" not in prediction:
+            # What labels by hand have taught is for their own tab.
+            theirs = self.state.line("prediction").startswith(OF_LABELS)
+            if prediction is None or theirs or "class_map" not in prediction:
                 self._lift()
                 return
             drawn = self.state.do("view_prediction", "ds.overlay(prediction, {layer})", layer="class_map")

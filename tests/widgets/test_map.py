@@ -431,6 +431,47 @@ def test_a_source_is_opened_beside_the_kernel_and_said_in_the_cell(
     made.close()
 
 
+def test_each_tab_says_from_the_first_what_it_is_for_and_that_the_source_is_being_opened(
+    world: DemoSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def slowly(name: str) -> DemoSource:
+        assert go.wait(30)
+        if name == "lost":
+            raise ds.errors.InputError("There is no such thing.")
+        return world
+
+    monkeypatch.setattr(ds, "open_source", slowly)
+    monkeypatch.setattr(module, "overview_of", lambda src: ("data:,", ((49.2, -0.1), (49.3, 0.1))))
+
+    def seen(made: Map, title: str) -> str:
+        hint = made._places[title].children[0]
+        return hint.value if hint.layout.display is None else ""
+
+    made, lost = Map(), Map("lost")
+    try:
+        # Nobody has opened one yet, so that this is there while a panel is being built.
+        for title in list(module.PANELS)[1:]:
+            assert seen(made, title).startswith("Opening the demo world")
+            assert seen(made, title).endswith(module.PURPOSES[title])
+        for title in ("Pair", "Train"):
+            made.open(title)
+            lost.open(title)
+            assert seen(made, title) == "Opening the demo world; it is built when it is first used …"
+        go.set()
+        assert made.wait(60)
+        assert [seen(made, title) for title in ("Pair", "Train")] == ["", ""]
+        assert seen(made, "Masks") == module.PURPOSES["Masks"]
+        assert lost.wait(60)
+        assert seen(lost, "Pair") == module.NOT_OPEN
+        assert line(lost) == ("error", "There is no such thing.")
+    finally:
+        go.set()
+        made.close()
+        lost.close()
+
+
 def test_two_maps_share_nothing(m: Map, world: DemoSource) -> None:
     other = Map(world, aoi=(-0.01, 49.24, 0.0, 49.25))
     assert other.wait(60)
@@ -553,6 +594,26 @@ def test_two_tabs_show_the_same_map_in_turn_and_neither_takes_the_others_away(m:
     m.state.put("prediction", xr.Dataset(), "of_detections")
     assert m.prediction is not None
     assert (labels.line.kind, labels._result.layout.display) == ("news", "none")
+    assert m.wait(60)
+
+
+def test_what_labels_have_taught_is_not_on_the_map_of_what_a_model_says(m: Map) -> None:
+    patch = make_patch((16, 16))
+    classes = np.ones(patch["VV"].shape, "uint8")
+    found = xr.Dataset({"class_map": (patch["VV"].dims, classes)}, patch["VV"].coords)
+    pictures = m.canvas.pictures
+    m.open("Labels")
+    m.state.put("prediction", found, "ds.classify(z, examples)")
+    assert "prediction" in pictures
+    m.open("Train")
+    assert "prediction" not in pictures
+    # One that comes late, from a label set just before, is for its own tab, too.
+    m.state.put("prediction", found, "ds.predict(model, patch)")
+    assert "prediction" in pictures
+    m.state.put("prediction", found.copy(), "ds.classify(z, examples)")
+    assert "prediction" not in pictures
+    m.open("Labels")
+    assert "prediction" in pictures
     assert m.wait(60)
 
 

@@ -18,7 +18,7 @@ from deepsentinel.widgets.canvas import Canvas
 from deepsentinel.widgets.curves import Curves, thinned
 from deepsentinel.widgets.jobs import Jobs
 from deepsentinel.widgets.state import State
-from deepsentinel.widgets.training import TrainingPanel
+from deepsentinel.widgets.training import NO_MODEL, NO_PAIR, TrainingPanel
 
 STEPS = 4
 # A tile of the small demo world: some windows fit into it, the others are told of.
@@ -240,6 +240,31 @@ def test_what_is_missing_is_told(bench: Bench, store: Path, tmp_path: Path) -> N
     panel.path.value = str(tmp_path / "nothing.zarr")
     panel.load.click()
     bench.settle(fine=False)
+
+
+def test_only_what_can_be_done_can_be_pressed(bench: Bench, store: Path) -> None:
+    panel, state = bench.panel, bench.state
+    assert (panel.start.disabled, panel.map_it.disabled) == (True, True)
+    assert panel.labels.layout.display == "none"
+    assert panel.needs.value == NO_MODEL
+    bench.open(store)
+    assert (panel.start.disabled, panel.map_it.disabled) == (False, True)
+    assert panel.labels.layout.display is None
+    state.put("model", "learnt", "ds.load_model('runs/1/model.safetensors')")
+    assert (panel.map_it.disabled, panel.needs.value) == (True, NO_PAIR)
+    state.put("patch", "read", "mine")
+    assert not panel.map_it.disabled
+    assert panel.needs.layout.display == "none"
+    state.drop("model")
+    assert (panel.map_it.disabled, panel.needs.value) == (True, NO_MODEL)
+    # A corpus without labels has nothing to learn, and one that is gone neither.
+    bare = state["corpus"][["s1", "s2"]]
+    bare.attrs.clear()
+    state.put("corpus", bare, "bare")
+    assert panel.start.disabled
+    assert panel.labels.layout.display == "none"
+    state.drop("corpus")
+    assert panel.start.disabled
 
 
 def test_every_choice_has_something_chosen(bench: Bench) -> None:
