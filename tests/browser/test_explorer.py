@@ -44,8 +44,9 @@ def test_the_app_shows_the_map_and_asks_nobody_outside(app: str, tabs: Tabs) -> 
     page.locator("path.ds-area").wait_for(state="attached")
     # The last tab, as no other has been opened, has a panel that answers.
     mouse.tab(page, "Train")
-    page.get_by_role("button", name="Start", exact=True).click()
-    page.locator("[role=alert] >> text=Open a corpus, or build one").wait_for()
+    assert page.get_by_role("button", name="Start", exact=True).is_disabled()
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.locator("[role=alert] >> text=Give the path of a corpus").wait_for()
     page.context.close()
 
 

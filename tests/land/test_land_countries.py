@@ -152,7 +152,7 @@ def test_an_unknown_country_is_answered_with_those_near_it(home, text, near):
 
 def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(monkeypatch, tmp_path):
     monkeypatch.setenv("DEEPSENTINEL_CACHE", str(tmp_path))
-    monkeypatch.setattr("deepsentinel.sources.web.time.sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(SourceError) as caught:
         sample_land(5, "DE")
     said = str(caught.value)
