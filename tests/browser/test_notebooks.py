@@ -14,15 +14,11 @@ from browser_kit import STATUS, TOKEN, Tabs
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.browser
+# `make test` runs their cells too, without a browser.
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
-# One of them always; `make test` runs the cells of all without a browser.
-QUICK = ("01_quickstart.ipynb",)
-NOTEBOOKS = [
-    pytest.param(path.name, marks=[] if path.name in QUICK else [pytest.mark.long])
-    # The explorer is a map and nothing else; test_explorer.py opens it.
-    for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))
-]
+# The explorer is a map and nothing else; test_explorer.py opens it.
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("0*.ipynb"))
 
 
 @contextmanager

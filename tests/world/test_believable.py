@@ -187,16 +187,9 @@ def test_neighbours_are_as_alike_as_in_real_fields(real: Path) -> None:
         assert abs(a - b) < tolerance
 
 
-def test_it_is_as_hard_as_the_real_thing() -> None:
-    s2, s1 = world_scores(0)
-    print(f"seed 0: S2 {s2.mean_iou:.3f} {s2.by_class}; S1 {s1.mean_iou:.3f} {s1.by_class}")
-    assert 0.45 <= s2.mean_iou <= 0.65
-    assert 0.25 <= s1.mean_iou <= 0.45
-
-
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_other_worlds_are_as_hard(seed: int) -> None:
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4])
+def test_it_is_as_hard_as_the_real_thing(seed: int) -> None:
     s2, s1 = world_scores(seed)
     print(f"seed {seed}: S2 {s2.mean_iou:.3f} {s2.by_class}; S1 {s1.mean_iou:.3f} {s1.by_class}")
     assert 0.45 <= s2.mean_iou <= 0.65
