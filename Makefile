@@ -58,12 +58,15 @@ chromium:
 azurite: $(VENV)/.test
 	@sh tests/corpus/ensure_azurite.sh $(VENV)
 
+# The last notebook takes longest.
+LONGEST_FIRST = $(shell ls -r notebooks/*.ipynb)
+
 # Several processes share the machine (more than a small one has cores, as they also wait for servers and browsers):
 # threads of torch that wait for each other would make it three times as slow.
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.test chromium azurite  ## all tests and notebooks, under 12 minutes
 	$(BIN)/python -m pytest -q -m 'not long' -n 3 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -q --nbval-lax -p no:cacheprovider -n 3 --dist loadfile notebooks
+	$(BIN)/python -m pytest -q --nbval-lax -p no:cacheprovider -n 3 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
 test-long: $(VENV)/.test chromium azurite  ## kill, fault and seed suites, with their figures
 	$(BIN)/python -m pytest -q -m long -s

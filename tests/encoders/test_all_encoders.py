@@ -50,10 +50,7 @@ SPECS = [pytest.param(spec, id=name) for name, spec in registry().items()]
 @pytest.fixture(scope="module", params=ENCODERS)
 def encoder(request: pytest.FixtureRequest) -> Iterator[Encoder]:
     spec: EncoderSpec = request.param
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     yield load_encoder(spec.name, "random")
-    torch.set_num_threads(threads)
     gc.collect()
 
 
