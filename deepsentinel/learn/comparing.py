@@ -24,7 +24,7 @@ from . import objectives as known_objectives
 from .batches import corpora_of
 from .checkpoints import told_of
 from .checks import shared_samples
-from .controls import checked_seeds
+from .controls import FULL_RATE, checked_seeds
 from .evaluation import evaluate
 from .finetuning import finetune
 from .intervals import BLOCK_M
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "from scratch"
 SETTINGS, SQUARES, TABLE = "compare.json", "squares", "compare.csv"
-FORMAT = 1
+FORMAT = 2
 # What compare() says itself, and no options may. Weights are what is compared: those that an objective has left.
 OWN = {"steps", "seed", "out", "resume", "device", "task", "labels", "sensors", "clouds", "weights", "encoder"}
 COLUMNS = ["encoder", "objective", "mean", "gain", "spread", "low", "high", "seeds", "why"]
@@ -87,7 +87,7 @@ def compare(
         seeds may be asked for later.
     pretraining, by_objective, finetuning
         More options: of `ds.pretrain`; of single objectives, such as {"triplet": {"near_m": 2000, "far_m": 9000}}; and
-        of `ds.finetune`.
+        of `ds.finetune`; its `layer_rate` is for what was pretrained, from scratch all layers learn at the full rate.
     on_square
         Called with the result of each run.
 
@@ -179,7 +179,8 @@ def _run(
     common = {"seed": seed, "clouds": settings["clouds"], "device": device}
     try:
         start: Any = square["encoder"]
-        how: dict[str, Any] = {"weights": "random"}
+        # As the control of that name: what knows nothing yet learns everywhere at the full rate.
+        how: dict[str, Any] = {"weights": "random", "layer_rate": FULL_RATE}
         if objective != SCRATCH:
             start = pretrain(
                 corpus,
@@ -200,8 +201,7 @@ def _run(
             steps=settings["finetune_steps"],
             out=None if place is None else place / "finetuned",
             **common,
-            **how,
-            **learning,
+            **{**learning, **how},
         )
         report = evaluate(
             model,

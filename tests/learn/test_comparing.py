@@ -40,6 +40,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pretrained: list[tuple[str, int]] = []
         self.finetuned: list[int] = []
+        self.rates: list[float] = []
         self.fails: dict[tuple[str, int], Exception] = {}
         pretrain, finetune = comparing.pretrain, comparing.finetune
 
@@ -51,7 +52,9 @@ class Counted:
 
         def counted_finetune(*args: Any, **options: Any) -> Any:
             self.finetuned.append(options["seed"])
-            return finetune(*args, **options)
+            model = finetune(*args, **options)
+            self.rates.append(model.story["layer_rate"])
+            return model
 
         monkeypatch.setattr(comparing, "pretrain", counted_pretrain)
         monkeypatch.setattr(comparing, "finetune", counted_finetune)
@@ -92,6 +95,13 @@ def test_a_table_that_was_broken_off_goes_on_and_nothing_is_trained_twice(tmp_pa
     compare(**asked(out=out, seeds=(0,), objectives=("masked", "contrastive")))
     assert counted.pretrained == [("contrastive", 0)]
     assert counted.finetuned == [0]
+
+
+@pytest.mark.parametrize(("given", "rate"), [({}, 0.8), ({"layer_rate": 0.5}, 0.5)])
+def test_from_scratch_is_held_back_nowhere(counted: Counted, given: dict[str, float], rate: float) -> None:
+    """That layers near the pixels learn more slowly is for what was pretrained."""
+    compare(**asked(finetuning={**asked()["finetuning"], **given}, seeds=(0,)))
+    assert counted.rates == [1.0, rate]
 
 
 def test_one_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path, counted: Counted) -> None:
