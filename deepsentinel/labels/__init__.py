@@ -30,9 +30,9 @@ def formats() -> list[Format]:
     >>> [format.name for format in formats()][:2]
     ['corine', 'sigrid3']
     """
-    from . import canonical, corine, icechart, osm, parcels
+    from . import canonical, corine, guessed, icechart, osm, parcels
 
-    return [corine.CORINE, icechart.SIGRID3, *parcels.FORMATS, *osm.FORMATS, canonical.CANONICAL]
+    return [corine.CORINE, icechart.SIGRID3, *parcels.FORMATS, *osm.FORMATS, canonical.CANONICAL, guessed.GUESSED]
 
 
 def read_labels(
@@ -53,7 +53,7 @@ def read_labels(
     Parameters
     ----------
     path
-        GeoPackage, shapefile, GeoJSON, GeoParquet, FlatGeobuf, CSV with WKT or with columns lon and lat,
+        GeoPackage, shapefile, GeoJSON, GeoParquet, FlatGeobuf, CSV with WKT or with lon and lat in degrees,
         OpenStreetMap's .osm.pbf, or a .zip that holds one of them. A country-sized file is fine with `bbox`: only what
         is needed is read.
     kind
@@ -67,7 +67,9 @@ def read_labels(
     level
         How fine the classes are: CORINE 1 to 3, OpenStreetMap 1 to 3 (default 2), crops 1 to 3.
     value
-        The column to take as `ground_truth`, in a file that no format fits; for ice charts the quantity.
+        The column to take as `ground_truth`, in a file that no format fits, of all layers that have it; for ice charts
+        the quantity. Without it a column that says by its name that it tells classes (class_name, class, landcover,
+        label) is taken, and that is said.
     year
         The status year of a file that holds several (CORINE), or tells none: 2018 or "2018".
     tags

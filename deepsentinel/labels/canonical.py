@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import geopandas as gpd
 import pandas as pd
@@ -11,14 +12,18 @@ from deepsentinel.errors import InputError
 from deepsentinel.legend import Legend
 
 from .codes import each_once
-from .common import Format, LabelFile, Layer, Options, finish, lookup, year_span
+from .common import CLASS_NAME, Format, LabelFile, Layer, Options, finish, lookup, year_span
 from .opening import concat
 
-__all__ = ["CANONICAL"]
+__all__ = ["CANONICAL", "read_column"]
 
 
-# A shapefile cuts names after ten characters. Codes come before names: with them classes keep their numbers.
-_GROUND_TRUTH = ("ground_truth", "ground_tru", "class_name", "class", "label", "landcover", "land_cover")
+# A shapefile cuts names after ten characters.
+_GROUND_TRUTH = ("ground_truth", "ground_tru")
+# Texts that are whole numbers are these numbers, unless they could not come back the same or are too large for a mask.
+_CODE = re.compile(r"0|[1-9]\d{0,8}")
+# What numbers are that come as Python's own, because some are missing or a layer has none.
+_STORED = {"boolean": "boolean", "integer": "Int64", "floating": "float64", "mixed-integer-float": "float64"}
 
 
 def _recognises(layer: Layer, file: LabelFile) -> bool:
@@ -26,39 +31,65 @@ def _recognises(layer: Layer, file: LabelFile) -> bool:
 
 
 def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.GeoDataFrame:
-    """Text classes are numbered from 1 in their alphabetical order; the legend tells which is which.
-
-    All texts of the file are numbered, also those of rows elsewhere, so that every part of it has the same numbers.
-    """
-    names = (options.value,) if options.value is not None else _GROUND_TRUTH
-    wanted = names[0]
-    chosen = [layer for layer in layers if lookup(layer.columns, *names) is not None]
+    names: Sequence[str] = _GROUND_TRUTH
+    if options.value is not None:  # which is looked for in all layers, whatever else they have
+        names, layers = (options.value,), file.layers
+    chosen = {layer: spelled for layer in layers if (spelled := lookup(layer.columns, *names)) is not None}
     if not chosen:
         found = "; ".join(f"{layer.name!r} has {', '.join(layer.columns) or 'no columns'}" for layer in layers)
-        raise InputError(f"{file.path.name} has no column {wanted!r}: layer {found}. Name the one with value='...'.")
-    spellings = [str(lookup(layer.columns, *names)) for layer in chosen]
-    parts = [
-        file.read(layer).rename(columns={spelled: wanted}) for layer, spelled in zip(chosen, spellings, strict=True)
-    ]
+        raise InputError(f"{file.path.name} has no column {names[0]!r}: layer {found}. Name the one with value='...'.")
+    return read_column(file, chosen, names[0], options)
+
+
+def read_column(
+    file: LabelFile,
+    chosen: Mapping[Layer, str],
+    wanted: str,
+    options: Options,
+    *,
+    kind: str = "canonical",
+    classes: bool = False,
+    notes: Sequence[str] = (),
+) -> gpd.GeoDataFrame:
+    """The label table of one column, `wanted`; `chosen` tells how each layer spells it.
+
+    Text classes are numbered from 1 in their alphabetical order; the legend tells which is which. All texts of the file
+    are numbered, also those of rows elsewhere, so that every part of it has the same numbers. With `classes` floats
+    that are whole are codes too.
+    """
+    parts = [file.read(layer).rename(columns={spelled: wanted}) for layer, spelled in chosen.items()]
     table = concat(parts)
-    truth = table[wanted]
-    if truth.dtype == object and pd.api.types.infer_dtype(truth, skipna=True) == "boolean":
-        truth = truth.astype("boolean")  # as yes and no come, where some are missing
-    legend = None
-    # What a column of another name means is a guess, and said.
-    taken = sorted({name for name in spellings if options.value is None and name.lower() not in _GROUND_TRUTH[:2]})
-    notes = [f"the column {name!r} was taken as the classes (value='...' names another)" for name in taken]
+    if classes and (named := lookup(table.columns, CLASS_NAME)) not in (None, wanted):
+        table = table.rename(columns={named: CLASS_NAME})  # as it is called where it is the legend of codes
+    truth, legend, notes = table[wanted], None, list(notes)
+    if truth.dtype == object and (stored := _STORED.get(pd.api.types.infer_dtype(truth, skipna=True))):
+        truth = truth.astype(stored)
+    if classes and pd.api.types.is_float_dtype(truth.dtype) and (truth.dropna() % 1 == 0).all():
+        truth = truth.astype("Int64")
     if not pd.api.types.is_numeric_dtype(truth.dtype):
-        known = [
-            part[wanted] if file.area is None and layer.driver != "csv" else file.column(layer, spelled)
-            for layer, part, spelled in zip(chosen, parts, spellings, strict=True)
-        ]
-        legend = Legend.of_texts((text for texts in known for text in texts.unique()), name=wanted)
-        codes = {name: code for code, name in legend.names.items()}
-        texts = truth.astype(object).where(truth.notna(), "")
-        truth = pd.Series(each_once(texts, lambda text: codes.get(str(text).strip(), 0)), dtype="int64")
-        truth = truth.astype("Int64").where(truth > 0)
-        notes.append(f"text classes of {wanted!r} numbered 1 to {len(codes)}")
+        known = {
+            layer: part[wanted] if file.area is None and layer.driver != "csv" else file.column(layer, spelled)
+            for (layer, spelled), part in zip(chosen.items(), parts, strict=True)
+        }
+        texts = {str(text).strip() for column in known.values() for text in column.dropna().unique()} - {""}
+        if texts and all(map(_CODE.fullmatch, texts)):
+            codes = {text: int(text) for text in texts}
+            notes.append(f"the texts of {wanted!r} are whole numbers, and taken as these")
+        elif any(
+            pd.api.types.is_numeric_dtype(part[wanted].dtype) and column.notna().any()
+            for part, column in zip(parts, known.values(), strict=True)
+        ):
+            raise InputError(
+                f"{file.path.name}: of the layers {', '.join(repr(layer.name) for layer in known)} some hold numbers in"
+                f" {wanted!r} and others texts, which cannot be the classes of one table. Choose with layer='...'."
+            )
+        else:
+            legend = Legend.of_texts(texts, name=wanted)
+            codes = legend.numbers
+            notes.append(f"text classes of {wanted!r} numbered 1 to {len(codes)}")
+        found = truth.astype(object).where(truth.notna(), "")
+        truth = pd.Series(each_once(found, lambda text: codes.get(str(text).strip(), -1)), dtype="int64")
+        truth = truth.astype("Int64").where(truth >= 0)
     year = lookup(table.columns, "year", "jaar")
     begin, end = lookup(table.columns, "valid_from"), lookup(table.columns, "valid_to")
     spans = None
@@ -68,7 +99,7 @@ def _read(file: LabelFile, layers: Sequence[Layer], options: Options) -> gpd.Geo
     identity = lookup(table.columns, "id", "fid", "ids")
     return finish(
         table,
-        kind="canonical",
+        kind=kind,
         file=file,
         ground_truth=truth,
         id=None if identity is None else table[identity],
@@ -88,7 +119,7 @@ def _years(column: pd.Series) -> pd.Series:
 
 CANONICAL = Format(
     name="canonical",
-    looks_for="a column ground_truth, class_name, class or label (a CSV also geometry as WKT, and crs)",
+    looks_for="a column ground_truth (a CSV also geometry as WKT and crs, or lon and lat)",
     recognises=_recognises,
     read=_read,
     takes=frozenset({"value", "year"}),

@@ -64,7 +64,7 @@ def geometry_ids(table: gpd.GeoDataFrame) -> np.ndarray:
     again = pd.Series(numbers).duplicated(keep=False).to_numpy()
     if again.any():
         attributes = pd.DataFrame(table.drop(columns=table.geometry.name))[again].astype(str)
-        rows = pd.Series(["\x1f".join(row) for row in attributes.to_numpy()], dtype=object)
+        rows = pd.Series(["\x1f".join(map(str, row)) for row in attributes.to_numpy()], dtype=object)
         order = pd.DataFrame({"number": numbers[again], "row": rows}).sort_values(["number", "row"])
         counted = order.groupby("number").cumcount().sort_index().to_numpy()
         numbers[again] += counted

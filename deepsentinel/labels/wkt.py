@@ -24,8 +24,10 @@ from .layers import Layer, open_bytes
 __all__ = ["csv_column", "csv_layer", "read_csv"]
 
 GEOMETRY_COLUMNS = ("geometry", "wkt", "geom", "the_geom", "wkt_geom", "way")
-# Points, in degrees unless a CRS is told.
+# Points: degrees, whatever CRS a row tells (a sample tells that of its tile); only `crs=` makes them anything else.
 POINT_COLUMNS = (("lon", "long", "lng", "longitude"), ("lat", "latitude"))
+_NO_WKT = "WKT that cannot be read"
+_NO_DEGREES = "lon and lat are not degrees"
 CRS_COLUMNS = ("crs", "epsg", "srid")
 _CHUNK_ROWS = 100_000
 _EWKT = r"(?i)\s*SRID=(\d+);"
@@ -59,13 +61,14 @@ def read_csv(
     """All rows as one table, indexed by their position in the file; `keep` narrows each part before it is kept.
 
     A row's CRS is that of its column `crs` (an EPSG number or `EPSG:...`), of its EWKT, or `crs`. Where rows have
-    several the others are brought into the most frequent one, with a warning. Rows that cannot be placed go into
-    `attrs["set_aside"]`.
+    several the others are brought into the most frequent one, with a warning. Points by longitude and latitude are in
+    degrees unless `crs` is given. Rows that cannot be placed go into `attrs["set_aside"]`.
     """
     delimiter, columns = _header(source)
     geometry, told = _column(columns, GEOMETRY_COLUMNS), _column(columns, CRS_COLUMNS)
-    points = _point_columns(columns)
+    points, degrees = None, False
     if geometry is None:
+        points, told, degrees = _point_columns(columns), None, crs is None
         assert points is not None
         geometry, crs = "geometry", crs or pyproj.CRS("EPSG:4326")
     parts: dict[pyproj.CRS, list[gpd.GeoDataFrame]] = {}
@@ -76,13 +79,17 @@ def read_csv(
     types: dict[str, _Type] = {}
     systems: dict[str, pyproj.CRS | None] = {}
     for chunk in _chunks(source, delimiter, name):
-        if geometry not in chunk and points is not None:
+        if points is not None:
             chunk[geometry] = "POINT (" + chunk[points[0]] + " " + chunk[points[1]] + ")"
         shapes, own = _shapes(chunk[geometry])
         texts = own.where(own.notna(), chunk[told] if told else None).astype(object)
         for text in texts.dropna().unique():
             systems.setdefault(text, _known(text))
         faults = _faults(chunk[geometry], shapes, texts, systems, crs is not None)
+        if points is not None:
+            faults[faults == _NO_WKT] = "lon or lat that cannot be read"
+        if degrees:
+            faults[(faults == "") & ~_on_earth(shapes)] = _NO_DEGREES
         identity = _column(columns, ("id",))
         for position in np.flatnonzero(faults != ""):
             row = chunk.index[position]
@@ -111,6 +118,12 @@ def read_csv(
         raise InputError(
             f"{name} does not tell its CRS: it needs a column crs with an EPSG number in each row. If you know it, say"
             " so: read_labels(path, crs='EPSG:...')."
+        )
+    wrong = next((entry["wkt"] for entry in set_aside if entry["reason"] == _NO_DEGREES), None)
+    if not parts and wrong is not None:
+        raise InputError(
+            f"{name}: {_NO_DEGREES}, such as {wrong}. If you know in which CRS they are, say so:"
+            " read_labels(path, crs='EPSG:...')."
         )
     # The most frequent one; among equals the one that comes first by its name, whatever the order of the rows.
     target = min(counts, key=lambda system: (-counts[system], system.to_string()), default=None)
@@ -185,6 +198,11 @@ def _shapes(texts: pd.Series) -> tuple[np.ndarray, pd.Series]:
         return shapely.from_wkt(plain.to_numpy(dtype=object), on_invalid="ignore"), own
 
 
+def _on_earth(points: np.ndarray) -> np.ndarray:
+    """Whether x and y may be a longitude and a latitude."""
+    return (np.abs(shapely.get_x(points)) <= 360) & (np.abs(shapely.get_y(points)) <= 90)
+
+
 def _faults(
     texts: pd.Series, shapes: np.ndarray, systems_of: pd.Series, systems: dict[str, pyproj.CRS | None], has_crs: bool
 ) -> np.ndarray:
@@ -195,7 +213,7 @@ def _faults(
     if not has_crs:
         faults[systems_of.isna().to_numpy()] = "no crs"
     missing = shapely.is_missing(shapes)
-    faults[missing] = np.where(texts.isna()[missing], "no geometry", "WKT that cannot be read")
+    faults[missing] = np.where(texts.isna()[missing], "no geometry", _NO_WKT)
     return faults
 
 

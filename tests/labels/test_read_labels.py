@@ -313,33 +313,47 @@ def test_what_is_no_path_is_told(tmp_path: Path) -> None:
         read_labels(tmp_path / "a.gpkg", value=["crop"])
 
 
-@pytest.mark.parametrize("name", ["class_name", "Class", "label", "landcover"])
-def test_a_column_that_says_it_holds_classes_is_taken_and_that_is_said(tmp_path: Path, name: str) -> None:
-    texts = ["wood", "town", "lake"]
-    table = squares(6).drop(columns="ground_truth").assign(**{name: [texts[at % 3] for at in range(6)]})
-    table.to_file(tmp_path / "mine.gpkg")
-    found = ds.read_labels(tmp_path / "mine.gpkg")
-    assert list(found["class_name"]) == [texts[at % 3] for at in range(6)]
-    assert any(repr(name) in note and "value=" in note for note in found.attrs["notes"])
-    table.assign(other=7).to_file(tmp_path / "other.gpkg")
-    named = ds.read_labels(tmp_path / "other.gpkg", value="other")
-    assert set(named.ground_truth) == {7}
-    # Numbers of ours come before names.
-    table.assign(ground_truth=5).to_file(tmp_path / "numbers.gpkg")
-    assert set(ds.read_labels(tmp_path / "numbers.gpkg").ground_truth) == {5}
-
-
 def test_a_table_of_points_by_longitude_and_latitude(tmp_path: Path) -> None:
     path = tmp_path / "field.csv"
     path.write_text("Longitude;latitude;label;plot\n8.5;47.3;wheat;1\n8.6;47.4;maize;2\n;47.5;rye;3\n8.7;x;rye;4\n")
-    with pytest.warns(DeepSentinelWarning, match="set aside"):
+    with pytest.warns(DeepSentinelWarning) as said:
         found = ds.read_labels(path)
+    assert {"set aside" in str(entry.message) or "'label' was taken" in str(entry.message) for entry in said} == {True}
     assert found.crs == "EPSG:4326"
     assert [(point.x, point.y) for point in found.geometry] == [(8.5, 47.3), (8.6, 47.4)]
     assert list(found["class_name"]) == ["wheat", "maize"]
     assert list(found["plot"]) == [1, 2]
     with pytest.warns(DeepSentinelWarning):
         assert len(ds.read_labels(path, bbox=(8.55, 47.35, 8.65, 47.45))) == 1
+
+
+def test_points_are_in_degrees_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    # A table of samples tells the CRS of the tile of each, and that is not the one of its longitude and latitude.
+    told = tmp_path / "tiles.csv"
+    told.write_text("id,lon,lat,epsg,ground_truth\n1,8.5,48.1,32632,3\n2,8.6,48.2,32632,4\n3,2.1,48.2,32631,5\n")
+    found = ds.read_labels(told)
+    assert found.crs == "EPSG:4326"
+    assert [(point.x, point.y) for point in found.geometry] == [(8.5, 48.1), (8.6, 48.2), (2.1, 48.2)]
+    assert found["epsg"].tolist() == [32632, 32632, 32631]
+    assert len(ds.read_labels(told, bbox=(8, 48, 9, 49))) == 2
+    # A CRS beside WKT is that of the WKT, whatever else is there.
+    wkt = tmp_path / "wkt.csv"
+    wkt.write_text("lon,lat,epsg,geometry,ground_truth\n9,47,32632,POINT (500000 5200000),3\n")
+    assert ds.read_labels(wkt).crs == UTM
+
     there = tmp_path / "utm.csv"
-    there.write_text("lon,lat,label\n500000,5200000,wheat\n")
-    assert ds.read_labels(there, crs="EPSG:32632").to_crs("EPSG:4326").geometry.x.iloc[0] == pytest.approx(9)
+    there.write_text("lon,lat,epsg,ground_truth\n500000,5200000,32632,1\n500100,5200000,32632,2\n")
+    with pytest.raises(InputError, match=r"not degrees, such as POINT \(500000 5200000\).*crs='EPSG:\.\.\.'"):
+        ds.read_labels(there)
+    moved = ds.read_labels(there, crs="EPSG:32632")
+    assert moved.to_crs("EPSG:4326").geometry.x.iloc[0] == pytest.approx(9)
+    some = tmp_path / "some.csv"
+    some.write_text("lon,lat,ground_truth\n8.5,48.1,1\n500000,5200000,2\n900,48.1,3\n8.5,91,4\n-8.5,-89,5\n")
+    with pytest.warns(DeepSentinelWarning, match="3 .*rows set aside.* lon and lat are not degrees"):
+        kept = ds.read_labels(some)
+    assert kept["ground_truth"].tolist() == [1, 5]
+    assert {entry["reason"] for entry in kept.attrs["set_aside"]} == {"lon and lat are not degrees"}
+    comma = tmp_path / "comma.csv"
+    comma.write_text("lon;lat;ground_truth\n8,5;48,1;1\n8.5;48.1;2\n")
+    with pytest.warns(DeepSentinelWarning, match="1 .*lon or lat that cannot be read"):
+        assert ds.read_labels(comma)["ground_truth"].tolist() == [2]

@@ -178,6 +178,15 @@ def test_ids_made_from_outlines_do_not_follow_the_order_of_rows(tmp_path: Path) 
     assert turned["id"].tolist() == whole["id"].tolist()[::-1]
 
 
+def test_ids_of_one_outline_twice_where_an_attribute_is_missing(tmp_path: Path) -> None:
+    table = squares(2, ground_truth=[1, 2], note=["a", None], size=[np.nan, 2.5])
+    table = table.set_geometry([table.geometry[0]] * 2, crs=UTM)
+    whole = read_labels(written(table, tmp_path / "a.gpkg"))
+    turned = read_labels(written(table[::-1], tmp_path / "b.gpkg"))
+    assert whole["id"].is_unique
+    assert turned["id"].tolist() == whole["id"].tolist()[::-1]
+
+
 # ---- set aside ----
 
 
