@@ -40,6 +40,14 @@ _LONLAT = pyproj.CRS("EPSG:4326")
 _GEOD = pyproj.Geod(ellps="WGS84")
 
 
+class TooLargeError(AreaError):
+    """An area that is too large for one grid; a square of `fits_km` is not (0: not known, in degrees)."""
+
+    def __init__(self, message: str, fits_km: float = 0.0) -> None:
+        super().__init__(message)
+        self.fits_km = fits_km
+
+
 @dataclass(frozen=True)
 class Area:
     """A place on Earth: one valid polygon or multipolygon, and what had to be mended to get it."""
@@ -237,10 +245,11 @@ def geobox(aoi: Any, resolution: float = 10, crs: Any = None, *, max_gb: float =
         else max(2e6 - left, right - 2e6, 2e6 - bottom, top - 2e6)
     )
     if crs is None and offset_m > (MAX_UTM_OFFSET_M if target.utm_zone else MAX_POLAR_OFFSET_M):
-        raise AreaError(
+        raise TooLargeError(
             f"The area is {place.width_km:,.0f} x {place.height_km:,.0f} km, too much for one grid in {_name(target)}."
             " Cut it into smaller areas, or give a projection made for its size, such as crs='EPSG:3035' for Europe."
-            " If it should be smaller: a box is (west, south, east, north)."
+            " If it should be smaller: a box is (west, south, east, north).",
+            min(math.sqrt(max_gb * 1e9 / BYTES_PER_PIXEL) * resolution, MAX_UTM_OFFSET_M) / 1000,
         )
     # Around a seam of the map the two halves land at opposite ends, and the box would span all that lies between.
     seam = target.is_projected and (right - left + top - bottom) * _metres(target) > 8000 * (
@@ -324,10 +333,11 @@ def _check_memory(columns: int, rows: int, resolution: float, crs: pyproj.CRS, m
     coarse = next((r for r in NICE_RESOLUTIONS if _fits(columns, rows, resolution / r, max_gb)), None)
     fit = f"resolution={coarse:g}, or " if coarse and not crs.is_geographic else ""
     span = f"{side * resolution:g} degrees" if crs.is_geographic else f"{side * resolution / 1000:.4g} km"
-    raise AreaError(
+    raise TooLargeError(
         f"The area is too large: {columns:,} x {rows:,} pixels of {resolution:g} {unit} would take {needed_gb:,.1f} GB"
         f" for one patch (12 Sentinel-2 bands as uint16, VV and VH as float32: {BYTES_PER_PIXEL} bytes a pixel), and"
-        f" max_gb={max_gb:g}. What would fit: {fit}a square of {span}, or a larger max_gb."
+        f" max_gb={max_gb:g}. What would fit: {fit}a square of {span}, or a larger max_gb.",
+        0.0 if crs.is_geographic else side * resolution / 1000,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from deepsentinel.aoi import area, geobox, square, utm_crs
+from deepsentinel.aoi import TooLargeError, area, geobox, square, utm_crs
 from deepsentinel.errors import AreaError, InputError
 
 PARIS = (2.25, 48.81, 2.42, 48.91)
@@ -211,6 +212,8 @@ def test_too_large_an_area_says_what_it_takes_and_what_fits(side_km: int) -> Non
     assert float(said[1].replace(",", "")) == pytest.approx((side_km * 100) ** 2 * 32 / 1e9, rel=0.02)
     assert math.prod(geobox(place, resolution=int(fits[1])).shape) * 32 <= 4e9
     assert geobox(square(3.0, 48.0, float(fits[2]) * 1000 // 10 * 10)).shape.x == pytest.approx(11180, abs=2)
+    assert isinstance(caught.value, TooLargeError)
+    assert pickle.loads(pickle.dumps(caught.value)).fits_km == pytest.approx(float(fits[2]), rel=1e-3)
     assert geobox(place, max_gb=1000).shape.x == side_km * 100
 
 
@@ -220,8 +223,11 @@ def test_a_sentinel_2_tile_fits_by_default() -> None:
 
 @pytest.mark.parametrize("box", [(-10, 40, 30, 60), (-180, -90, 180, 90), (-180, 0, 180, 90)])
 def test_an_area_too_wide_for_its_projection_is_refused(box: tuple[float, ...]) -> None:
-    with pytest.raises(AreaError, match=r"too much for one grid in EPSG:.*Cut it into smaller areas"):
+    with pytest.raises(AreaError, match=r"too much for one grid in EPSG:.*Cut it into smaller areas") as caught:
         geobox(box, resolution=10_000)
+    assert isinstance(caught.value, TooLargeError)
+    for place in (square((box[0] + box[2]) / 2, lat, caught.value.fits_km * 1000) for lat in (0, 50, 89)):
+        geobox(place, resolution=10_000)
 
 
 def test_a_wide_area_works_in_a_projection_made_for_it() -> None:

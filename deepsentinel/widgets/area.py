@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
 import ipywidgets
 
-from deepsentinel.errors import AreaError, InputError
+import deepsentinel as ds
+from deepsentinel.errors import InputError
 
 from .canvas import Canvas
 from .controls import Slider, Upload
@@ -24,6 +26,8 @@ DEMO_DATES = (date(2018, 5, 1), date(2018, 8, 31))
 LAST_DAYS = 90
 # A pair of this size is read in seconds from files nearby; a larger one deserves a thought.
 MUCH_BYTES = 300_000_000
+# Of the square that fits a grid, what fits it as a square of the map at most latitudes.
+ASKEW = 0.9
 # Models look at windows of so many pixels at least.
 FEW_PX = 32
 MOST_PAIRS = 300
@@ -71,7 +75,8 @@ class AreaPanel(Panel):
         self.listen(self.timeline, self.picked, "picked")
         self.choice = ipywidgets.Select(options=[], rows=7, description="Pairs", layout={"width": "auto"})
         self.choice.style.description_width = "initial"
-        self.choice.add_class("ds-pairs")
+        for name in ("ds-list", "ds-pairs"):
+            self.choice.add_class(name)
         self.listen(self.choice, self.chose, "index")
         self.read = self.button("Read this pair", self.read_pair, main=True)
         # An empty list asks for nothing but questions.
@@ -129,11 +134,13 @@ class AreaPanel(Panel):
         from deepsentinel.aoi import area
 
         try:
-            area(plain(geometry))
-        except AreaError:
+            with told_to_the_mouse():
+                ds.geobox(plain(geometry))
+        except InputError:
             # A slip of the mouse takes nothing away: the area that was there is drawn again, and what was made of it
             # stays.
-            self.canvas.drawing.show(None if self.state["aoi"] is None else area(self.state["aoi"]).__geo_interface__)
+            before = self.state["aoi"]
+            self.canvas.drawing.refuse(None if before is None else area(before).__geo_interface__)
             raise
         self.state.put("aoi", plain(geometry))
 
@@ -169,7 +176,10 @@ class AreaPanel(Panel):
         self.upload.file = {}
         with held(file) as path:
             # GeoJSON as text may be a bare geometry, which is no table.
-            self.place(path.read_text() if path.suffix.lower() in (".json", ".geojson") else path)
+            outline = path.read_text() if path.suffix.lower() in (".json", ".geojson") else path
+            with told_to_the_mouse():
+                ds.geobox(outline)
+            self.place(outline)
 
     def _placed(self, aoi: Any) -> None:
         suggested = getattr(self.state["src"], "area", None) is not None
@@ -188,7 +198,8 @@ class AreaPanel(Panel):
         words = f"{found.width_km:,.2f} × {found.height_km:,.2f} km, {found.area_km2:,.2f} km²"
         self.size.value = words
         # An area that is too large for one grid says so, in red.
-        grid = self.state.do("grid", "ds.geobox(aoi)")
+        with told_to_the_mouse():
+            grid = self.state.do("grid", "ds.geobox(aoi)")
         size = patch_bytes(grid)
         self.size.value = f"{words} · {grid.shape.x:,} × {grid.shape.y:,} pixels of 10 m · {spoken(size)} a pair"
         if size > MUCH_BYTES:
@@ -319,6 +330,21 @@ class AreaPanel(Panel):
             for sensor in FOOTPRINTS:
                 self.canvas.erase(f"footprints {sensor}")
         super().close()
+
+
+@contextmanager
+def told_to_the_mouse() -> Iterator[None]:
+    """Have an area that is too large for one grid told to who draws: its own words name arguments."""
+    from deepsentinel.aoi import TooLargeError
+
+    try:
+        yield
+    except TooLargeError as error:
+        # A square on the map lies askew on the grid.
+        fits_km = ASKEW * error.fits_km // 10 * 10
+        raise InputError(
+            f"The area is too large for one grid of pixels. Draw a smaller one: a square of {fits_km:.0f} km fits."
+        ) from error
 
 
 def outlines_of(scenes: Any, sensor: str) -> Any:

@@ -48,27 +48,33 @@ class Upload(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
-        self._pieces: list[bytes] = []
-        self._id = ""
+        # Two views of this control may send at once.
+        self._coming: dict[str, tuple[dict[str, Any], list[bytes]]] = {}
         self.on_msg(lambda _, message, pieces: self._heard(message, pieces))
 
     def _heard(self, message: Mapping[str, Any], pieces: Sequence[Any]) -> None:
-        kind, size = message.get("kind"), int(message.get("size", 0))
+        kind, size, sender = message.get("kind"), int(message.get("size", 0)), str(message.get("id"))
         told = {"name": str(message.get("name")), "size": size}
         if kind == "begin":
             if size > self.most:
                 self.file = {**told, "data": None}
-            else:
-                self._id, self._pieces = str(message.get("id")), []
-        elif str(message.get("id")) != self._id:
-            return  # of a file that another one has taken the place of, from a second view of this control
+                return
+            # A page that went away sends no end; what came of its file is told as it is, to make room.
+            while sum(each["size"] for each, _ in self._coming.values()) + size > self.most:
+                self._give(next(iter(self._coming)))
+            self._coming[sender] = told, []
+        elif sender not in self._coming:
+            return  # too late
         elif kind == "piece":
-            self._pieces += [bytes(piece) for piece in pieces]
+            self._coming[sender][1].extend(bytes(piece) for piece in pieces)
         elif kind == "end":
-            self._id, data, self._pieces = "", b"".join(self._pieces), []
-            # A new file all the same, if one of that name and content was taken before.
-            self.file = {}
-            self.file = {**told, "data": data}
+            self._give(sender)
+
+    def _give(self, sender: str) -> None:
+        told, pieces = self._coming.pop(sender)
+        # A new file all the same, if one of that name and content was taken before.
+        self.file = {}
+        self.file = {**told, "data": b"".join(pieces)}
 
 
 class Cell(anywidget.AnyWidget):

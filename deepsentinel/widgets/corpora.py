@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ class CorpusPanel(Panel):
         self.path = self.control(ipywidgets.Text, "Corpus", placeholder="corpus.zarr", **BOX)
         self.load = self.button("Open", self.open_corpus, tip="Open the corpus at this path")
         self.names = self.control(ipywidgets.SelectMultiple, "Labels to burn", options=[], rows=3)
-        self.names.layout.width = "250px"
+        self.names.layout.width = "300px"
         sizes = [(f"{size} px", size) for size in (64, 96, 128)]
         self.size = self.control(ipywidgets.Dropdown, "Window", lambda _: self._other(), options=sizes)
         self.size.layout.width = "150px"
@@ -44,12 +45,12 @@ class CorpusPanel(Panel):
             ipywidgets.BoundedIntText, "Dates each", lambda _: self._other(), value=3, min=1, max=24, **NUMBER
         )
         self._wanted: tuple[int, int] | None = None
-        self._under_way = False
+        # A plan that is to be built may be there just when somebody presses Stop, or Build once more.
+        self._beginning = threading.Lock()
         self.make_plan = self.button("Plan", self.plan, tip="Count windows and cost, before anything is read")
         self.make = self.button("Build", self.build, main=True, tip="Read pixels and burn labels, into the path above")
-        self.halt = self.stopper(
-            "built", "Stop building", tip="End the build; what is there stays, and Build goes on from it"
-        )
+        tip = "End the build; what is there stays, and Build goes on from it"
+        self.halt = self.button("Stop building", self.stop_building, tip=tip, disabled=True)
         self.planned = self.note()
         building = ipywidgets.VBox(
             [self.names, self.row(self.size, self.dates), self.row(self.make_plan, self.make, self.halt), self.planned]
@@ -84,27 +85,23 @@ class CorpusPanel(Panel):
         self.state.do("places", "ds.cover(aoi, {size})", size=self.size.value)
         line = "ds.plan_corpus(places, src, start=start, end=end, size_px={size}, per_place={dates}, choose={how})"
         values = {"size": self.size.value, "dates": self.dates.value, "how": "random"}
-        if build:
-            self._hold(True)
-            then, failed, lost = self._build, self._gave_up, self._not_built
-        else:
-            then, failed, lost = None, None, self._not_planned
-        self.run("plan", line, text="Planning", then=then, failed=failed, lost=lost, **values)
+        then = self._build_planned if build else None
+        # It takes the place of what was being planned before, to be built or not.
+        self.halt.disabled = not build
+        self.run("plan", line, text="Planning", then=then, failed=self._gave_up, lost=self._not_planned, **values)
 
     def _not_planned(self, _: Any) -> None:
-        self.say("The area or the choices are others by now, so there is no plan: press Plan again.")
-
-    def _not_built(self, _: Any) -> None:
         self._hold(False)
-        self.say("The area or the choices are others by now, so nothing was built: press Build again.")
+        self.say("The area or the choices are others by now, so there is no plan: press Plan or Build again.")
 
     def _alone(self) -> None:
-        if self._under_way:
+        if self.jobs.running("built"):
             raise InputError("A corpus is being built; stop it first, or wait for it.")
 
     def _hold(self, on: bool) -> None:
-        """Nothing else is planned or built meanwhile: two builds into one folder would end each other."""
-        self._under_way = self.make_plan.disabled = self.make.disabled = on
+        """Nothing else is planned or built during a build: two into one folder would end each other."""
+        self.make_plan.disabled = self.make.disabled = on
+        self.halt.disabled = not on
 
     def _gave_up(self, error: BaseException) -> None:
         self._hold(False)
@@ -128,9 +125,29 @@ class CorpusPanel(Panel):
         if not self.names.value:
             raise InputError("Choose the labels that are to be learnt; a source without any learns from a corpus only.")
         if "plan" in self.state and self._wanted == (self.size.value, self.dates.value):
-            self._build(self.state["plan"])
+            with self._beginning:
+                self._alone()
+                self._build(self.state["plan"])
         else:
             self._plan(build=True)
+
+    def stop_building(self) -> None:
+        """End the build on its way, or before it has begun: while it is still being planned."""
+        with self._beginning:
+            if self.jobs.running("built"):
+                self.jobs.stop("built")
+                return
+            if not self.jobs.running("plan"):
+                return  # it has ended just now
+            self.jobs.drop("plan")
+            self._hold(False)
+        self.say("Stopped; nothing was built.")
+
+    def _build_planned(self, plan: Any) -> None:
+        with self._beginning:
+            # It may have been stopped meanwhile, or Build pressed once more.
+            if self.jobs.running("plan") and not self.jobs.running("built"):
+                self._build(plan)
 
     def _build(self, plan: Any) -> None:
         if len(plan.samples) > MOST_SAMPLES:
@@ -173,7 +190,8 @@ class CorpusPanel(Panel):
             self.say(f"Stopped; {further} Open to take what is in {report.path}.")
             return
         # By its path alone: another area takes the plan away, and neither what is built nor what learnt from it.
-        self.run("corpus", "ds.open_corpus({path})", text="Opening the corpus", path=path)
+        line = "ds.open_corpus({path})  # built before, where no line above builds it"
+        self.run("corpus", line, text="Opening the corpus", path=path)
         of_old = ", of the area and dates as they were when it began" if lost else ""
         self.planned.value = f"{report.ok} samples in {report.seconds:.0f} s, {report.failed} failed{of_old}"
 

@@ -60,6 +60,7 @@ class Drawing:
         self.drawn: list[Callable[[dict[str, Any] | None], object]] = []
         """Called with the geometry of the area whenever a person drew, changed or deleted it."""
         self._takers: list[Taken] = []
+        self._refused: Geometry | None = None
         self.control.on_draw(self._heard)
         self.control.observe(self._listed, "data")
         host.add(self.control)
@@ -68,6 +69,11 @@ class Drawing:
         """Draw this area in place of the one there; nobody is told."""
         self.area = None if geometry is None else dict(geometry)
         self._keep_area()
+
+    def refuse(self, geometry: Geometry | None) -> None:
+        """Draw this area in place of what a person has drawn, or has made of it, just now; nobody is told."""
+        self._refused = self.area
+        self.show(geometry)
 
     def take(self, callback: Taken) -> Callable[[], None]:
         """Give what is drawn next (GeoJSON features) to this function, not to the area; returns what ends that."""
@@ -102,7 +108,8 @@ class Drawing:
 
     def _listed(self, change: Mapping[str, Any]) -> None:
         # What the page lists comes after what it told of a new shape: now others can be taken off.
-        if len(change["new"]) > (self.area is not None):
+        drawn = [home(each["geometry"]) for each in change["new"]]
+        if len(drawn) > (self.area is not None) or self._refused in drawn:
             self._keep_area()
 
     def _keep_area(self) -> None:

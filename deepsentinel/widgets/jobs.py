@@ -58,10 +58,11 @@ class Jobs:
         thread = threading.Thread(target=run, name=f"deepsentinel {name}", daemon=True)
         with self._lock:
             before = self._running.get(name)
+            if before is not None:
+                before[0].set()
             self._running[name] = stop, thread
-        if before is not None:
-            before[0].set()
-        thread.start()
+            # Or somebody would wait for one that has not begun, which is an error.
+            thread.start()
 
     def running(self, name: str) -> bool:
         """Whether this is under way."""
@@ -74,6 +75,13 @@ class Jobs:
             held = [each for key, each in self._running.items() if name in (None, key)]
         for event, _ in held:
             event.set()
+
+    def drop(self, name: str) -> None:
+        """Ask one to stop, and let nobody hear of what it gives."""
+        with self._lock:
+            held = self._running.pop(name, None)
+        if held is not None:
+            held[0].set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Until nothing is under way; False if it takes longer."""

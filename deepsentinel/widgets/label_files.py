@@ -14,7 +14,7 @@ import ipywidgets
 from deepsentinel.errors import InputError
 
 from .controls import Upload
-from .uploads import FORMATS, WORDS, free_path, kept
+from .uploads import FORMATS, WORDS, free_path, kept, whole
 
 if TYPE_CHECKING:
     from .labelling import LabelPanel
@@ -35,6 +35,7 @@ class LabelFiles:
     def __init__(self, panel: LabelPanel) -> None:
         self.panel = panel
         self._read: Path | None = None
+        self._asked = ""
         self._wrote: set[Path] = set()
         self.file = panel.control(ipywidgets.Text, "File", value="labels.gpkg", continuous_update=False)
         self.save = panel.button("Save labels", self.write_labels, tip="GeoPackage (.gpkg) or GeoJSON (.geojson)")
@@ -73,6 +74,9 @@ class LabelFiles:
         self._take(self._path())
 
     def _take(self, path: str) -> None:
+        # Labels of one file at a time: another that is still being read gives way.
+        other = self._asked if self.panel.jobs.running("imported") else ""
+        self._asked = path
         box = ", bbox=aoi" if "aoi" in self.panel.state else ""
         line = f"ds.read_labels({{path}}{box})"
 
@@ -86,7 +90,7 @@ class LabelFiles:
             "imported",
             line,
             text="Reading",
-            then=lambda table: self._loaded(table, path),
+            then=lambda table: self._loaded(table, path, other),
             keep=keep,
             lost=lambda _: self._not_added(path),
             path=path,
@@ -99,12 +103,21 @@ class LabelFiles:
             self._take(kept(file).as_posix())
 
     def write_map(self) -> None:
-        """Write the map as rasters and polygons."""
-        folder = str(self.folder.value).strip()
-        if not folder:
+        """Write the map as rasters and polygons; a map that this panel has not written stays as it is."""
+        asked = str(self.folder.value).strip()
+        if not asked:
             raise InputError("Give a folder for the map, such as 'map'.")
-        line = "ds.save_map(prediction, {folder})"
-        self.panel.run("map_files", line, text="Writing", then=self._written, folder=folder)
+        folder = str(free_path(Path(asked), self._has_map))
+        self._wrote.add(whole(folder))
+        line = "ds.save_map(label_map, {folder})"
+        self.panel.run("map_files", line, text="Writing", then=partial(self._written, asked), folder=folder)
+
+    def _has_map(self, folder: Path) -> bool:
+        from deepsentinel.export_map import CLASSES, DOUBT
+
+        # Other things in a folder are in nobody's way.
+        names = (CLASSES, DOUBT)
+        return whole(folder) not in self._wrote and any(any(whole(folder).glob(f"{name}.*")) for name in names)
 
     def _path(self) -> str:
         path = str(self.file.value).strip()
@@ -112,14 +125,17 @@ class LabelFiles:
             raise InputError("Give the name of a file, such as labels.gpkg.")
         return path
 
-    def _loaded(self, table: Any, path: str) -> None:
+    def _loaded(self, table: Any, path: str, other: str) -> None:
         from deepsentinel.labels.making import legend_of_labels
 
+        if not other and self.panel.book.imported and self._read is not None:
+            other = self._read.name
+        instead = f", in place of those of {other}" if other and whole(other) != whole(path) else ""
         self._read = whole(path)
         self.panel.book.take_in(legend_of_labels(table), table["ground_truth"])
         self.panel.changed()
         if self.panel.book.imported:
-            self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {path}.")
+            self.panel.say(f"{len(table):,} label{'' if len(table) == 1 else 's'} added from {path}{instead}.")
         else:  # another area, drawn at this very moment, has taken them away again
             self._not_added(path)
 
@@ -134,26 +150,20 @@ class LabelFiles:
 
     def _offer(self, asked: str, file: Path) -> None:
         self.link.value = links_to([file])
-        other = ""
-        if whole(asked) != whole(file):
-            other = f" {Path(asked).name} was there already, and stays as it is."
-            if self.file.value.strip() == asked:
-                self.file.value = str(file)
-        self.panel.say(f"Labels written to {file.resolve()}.{other}")
+        self.panel.say(f"Labels written to {file.resolve()}.{self._beside(asked, file, self.file)}")
 
-    def _written(self, files: list[Path]) -> None:
+    def _written(self, asked: str, files: list[Path]) -> None:
         self.link.value = links_to(files)
-        names = ", ".join(path.name for path in files)
-        self.panel.say(f"Written to {files[0].parent.resolve()}: {names}.")
+        names, folder = ", ".join(path.name for path in files), files[0].parent
+        self.panel.say(f"Written to {folder.resolve()}: {names}.{self._beside(asked, folder, self.folder)}")
 
-
-def whole(path: str | Path) -> Path:
-    """The path as there is only one of each file.
-
-    >>> whole("a/../b.gpkg") == whole("./b.gpkg")
-    True
-    """
-    return Path(path).expanduser().resolve()
+    def _beside(self, asked: str, written: Path, box: ipywidgets.Text) -> str:
+        """What is said of what was there, if it went beside that; the box has the new name then."""
+        if whole(asked) == whole(written):
+            return ""
+        if box.value.strip() == asked:
+            box.value = str(written)
+        return f" {Path(asked).name} was there already, and stays as it is."
 
 
 def links_to(files: Sequence[Path]) -> str:

@@ -20,7 +20,7 @@ from .examples import Classes, warm
 from .jobs import Jobs
 from .label_files import LabelFiles
 from .masks import percent
-from .panel import OF_LABELS, Panel
+from .panel import Panel
 from .shapes import CHOSEN, RING, label_shapes
 from .state import State
 
@@ -34,6 +34,10 @@ PLACES = 5
 # A window of the map around a place to look at.
 NEAR_DEGREES = 0.004
 OURS = ("prediction", "doubt")
+VIEWS = {
+    "prediction": ("view_label_map", "ds.overlay(label_map, 'class_map')"),
+    "doubt": ("view_doubt", "ds.overlay(label_map, 'uncertainty')"),
+}
 SHAPES = ("labels", "suggestions", "label")
 
 
@@ -59,6 +63,7 @@ class LabelPanel(Panel):
         self.undo = self.button("Undo", self.step_back, tip="Take the last change of the labels back")
         self.table = ipywidgets.Select(options=[], rows=5, description="Labels", layout={"width": "auto"})
         self.table.style.description_width = "initial"
+        self.table.add_class("ds-list")
         self.go = self.button("Show on map", self.show_label, tip="Show the chosen label on the map")
         self.remove = self.button("Remove", self.remove_label, tip="Remove the chosen label")
         self.level = self.control(ipywidgets.Dropdown, "Detail", self._start_over, options=[("all", 0)])
@@ -99,7 +104,7 @@ class LabelPanel(Panel):
         self.at_end(self._stop_taking)
         self.watch("patch", lambda _: self._facts())
         self.watch("z", self._start_over)
-        self.watch("prediction", self._predicted)
+        self.watch("label_map", self._mapped)
         self._refresh()
         self._take()
         # The first map is not to wait for what it is made with.
@@ -121,7 +126,7 @@ class LabelPanel(Panel):
     def complain(self, error: BaseException | str) -> None:
         """Show what went wrong; a map that no longer holds goes."""
         super().complain(error)
-        if self._front and "prediction" not in self.state and not self.jobs.running("prediction"):
+        if self._front and "label_map" not in self.state and not self.jobs.running("label_map"):
             self._lift()
 
     # -- classes -------------------------------------------------------------------------------------------------------
@@ -214,15 +219,13 @@ class LabelPanel(Panel):
     def predict(self) -> None:
         """Map all ground by what the labels teach."""
         if not self._can_predict():
-            # What a model has made of the pair needs no labels.
-            if self.state.line("prediction").startswith(OF_LABELS):
-                self.state.drop("prediction")
+            self.state.drop("label_map")
             # It may have gone before, while another was on its way.
-            self._predicted(self.state["prediction"])
+            self._mapped(None)
             self._facts()
             return
         self._facts()
-        self.run("prediction", f"ds.classify(z, examples{self._detail()})", text="Mapping", **self._detail_value())
+        self.run("label_map", f"ds.classify(z, examples{self._detail()})", text="Mapping", **self._detail_value())
 
     def _can_predict(self) -> bool:
         return "z" in self.state and len(self.book.used()) > 1
@@ -245,12 +248,11 @@ class LabelPanel(Panel):
         if "z" in self.state and "examples" in self.state:
             self.predict()
 
-    def _predicted(self, prediction: Any) -> None:
-        if prediction is None and self._renewing:
+    def _mapped(self, label_map: Any) -> None:
+        if label_map is None and self._renewing:
             return  # the next one is on its way, and the map does not flicker
-        mapped = prediction is not None and "class_map" in prediction
-        self._result.layout.display = None if mapped else "none"
-        if not mapped:
+        self._result.layout.display = "none" if label_map is None else None
+        if label_map is None:
             if self._front:
                 self._lift()
             self.legend.rows = []
@@ -260,25 +262,20 @@ class LabelPanel(Panel):
             self.legend.title = "The map, share of the cells"
             self.legend.rows = [
                 {"code": each.code, "name": each.name, "color": each.color, "share": percent(each.share)}
-                for each in class_shares(prediction)
+                for each in class_shares(label_map)
             ]
 
     def paint(self) -> None:
         """Lay classes or doubts on the map; while another tab is in front, the place is not ours."""
         with self._painting:
-            prediction = self.state["prediction"]
-            if not self._front or prediction is None or "class_map" not in prediction:
+            if not self._front or "label_map" not in self.state:
                 return
             self.scale.clear()
             kind = self.view.value
             wanted = {CLASSES: OURS[:1], DOUBT: OURS[1:], BOTH: OURS, NOTHING: ()}[kind]
-            lines = {
-                "prediction": "ds.overlay(prediction, 'class_map')",
-                "doubt": "ds.overlay(prediction, 'uncertainty')",
-            }
             for key in OURS:
                 if key in wanted:
-                    drawn = self.state.do(f"view_{key}", lines[key])
+                    drawn = self.state.do(*VIEWS[key])
                     self.canvas.lay(key, drawn, opacity=self.opacity.value / 100)
                     if key == "doubt":
                         self.scale.tell(drawn.panel)
@@ -375,7 +372,7 @@ class LabelPanel(Panel):
         self.facts.value = NO_VECTORS if not has else START if not used else MORE if used < 2 else ""
         self.facts.layout.display = None if self.facts.value else "none"
         self.files.keep.disabled = not self._can_predict()
-        if "prediction" not in self.state and not self._can_predict():
+        if "label_map" not in self.state and not self._can_predict():
             self._result.layout.display = "none"
 
     def _take(self) -> None:

@@ -91,6 +91,8 @@ class Map:
         self._panels: dict[str, Panel] = {}
         # A source is open on the thread that opened it, while somebody may open a tab.
         self._opening, self._hinting = "", threading.Lock()
+        # Tabs are turned by clicks, cells and jobs, each on a thread of its own.
+        self._turning = threading.RLock()
         self._hints = {title: ipywidgets.Label(text) for title, text in PURPOSES.items()}
         self._places = {title: ipywidgets.VBox([self._hints[title]] if title in PURPOSES else []) for title in PANELS}
         for hint in self._hints.values():
@@ -176,8 +178,8 @@ class Map:
 
     @property
     def prediction(self) -> Any:
-        """What the model says of the area."""
-        return self.state["prediction"]
+        """The last map of the ground, whether labels (`label_map` in the cell) or a model (`prediction`) made it."""
+        return self.state.latest("label_map", "prediction")
 
     def code(self, *names: str) -> str:
         """A cell that makes these things, or all there are, without a map."""
@@ -191,29 +193,30 @@ class Map:
 
     def open(self, tab: int | str | None) -> Panel | None:
         """Show a tab, and build its panel if nobody has seen it yet."""
-        if tab is None or self.closed:
-            return None
-        title = list(PANELS)[tab] if isinstance(tab, int) else tab
-        if title not in PANELS:
-            raise ValueError(f"There is no tab {title!r}; there are {', '.join(PANELS)}.")
-        # Who leaves takes pictures and handles away before who comes, or is new, puts others there.
-        for name, panel in self._panels.items():
-            if name != title:
-                panel.front = False
-        if title not in self._panels:
-            try:
-                module, name = PANELS[title].split(":")
-                panel = getattr(import_module(module), name)(self.state, self.canvas, self.jobs)
-            except Exception as error:  # a tab that does not open must not take the others with it
-                panel = Panel(self.state, self.canvas, self.jobs)
-                panel.complain(error)
-            self._panels[title] = panel
-            self._places[title].children = (*self._places[title].children, panel.widget)
-            self._hint()
-        if self._tabs.selected_index != list(PANELS).index(title):
-            self._tabs.selected_index = list(PANELS).index(title)
-        self._panels[title].front = True
-        return self._panels[title]
+        with self._turning:
+            if tab is None or self.closed:
+                return None
+            title = list(PANELS)[tab] if isinstance(tab, int) else tab
+            if title not in PANELS:
+                raise ValueError(f"There is no tab {title!r}; there are {', '.join(PANELS)}.")
+            # Who leaves takes pictures and handles away before who comes, or is new, puts others there.
+            for name, panel in self._panels.items():
+                if name != title:
+                    panel.front = False
+            if title not in self._panels:
+                try:
+                    module, name = PANELS[title].split(":")
+                    panel = getattr(import_module(module), name)(self.state, self.canvas, self.jobs)
+                except Exception as error:  # a tab that does not open must not take the others with it
+                    panel = Panel(self.state, self.canvas, self.jobs)
+                    panel.complain(error)
+                self._panels[title] = panel
+                self._places[title].children = (*self._places[title].children, panel.widget)
+                self._hint()
+            if self._tabs.selected_index != list(PANELS).index(title):
+                self._tabs.selected_index = list(PANELS).index(title)
+            self._panels[title].front = True
+            return self._panels[title]
 
     def close(self) -> None:
         """Take everything away: work under way, the widgets, what was made. A host's own map stays."""

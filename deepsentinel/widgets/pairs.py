@@ -23,6 +23,7 @@ from .jobs import Jobs
 from .pair_words import channels_of, cross_at, day_of, names_of, offered_of, pixel_words, place_words, told
 from .panel import Panel
 from .state import Made, State
+from .uploads import free_path, whole
 
 SENSORS = {"s2": "S2", "s1": "S1"}
 SWIPE, ONLY_S2, ONLY_S1 = "Swipe: S2 left, S1 right", "Sentinel-2", "Sentinel-1"
@@ -47,6 +48,7 @@ class PairPanel(Panel):
         self._at: tuple[float, float] | None = None
         self._quiet = False
         self._front = True
+        self._wrote: set[Path] = set()
         self.facts = self.note(NONE_READ)
         self.views = self.control(
             ipywidgets.Dropdown, "Show", lambda _: self.arrange(), options=[SWIPE, ONLY_S2, ONLY_S1]
@@ -307,15 +309,19 @@ class PairPanel(Panel):
     # -- to take away --------------------------------------------------------------------------------------------------
 
     def save_figure(self) -> None:
-        """A figure of what is shown, as a file beside the notebook and as a link."""
+        """A figure of what is shown, as a link and beside the notebook, where files of others stay as they are."""
         names = [self.choices[key].value for key in SENSORS if self.choices[key].value]
         wanted = {ONLY_S2: names[:1], ONLY_S1: names[-1:]}.get(self.views.value, names)
-        path = f"pair_{day_of(self.state['patch'])}.{self.kind.value}"
+        asked = Path(f"pair_{day_of(self.state['patch'])}.{self.kind.value}")
+        path = free_path(asked, lambda each: each.exists() and whole(each) not in self._wrote)
+        self._wrote.add(whole(path))
         line = "ds.show(patch, panels={panels})"
-        self.run("figure", line, text="Drawing", then=lambda _: self._saved(path), panels=wanted)
+        self.run("figure", line, text="Drawing", then=lambda _: self._saved(asked, path), panels=wanted)
 
-    def _saved(self, path: str) -> None:
-        target: Path = self.state.do("figure_file", "ds.save_figure(figure, {path})", path=path)
+    def _saved(self, asked: Path, path: Path) -> None:
+        target: Path = self.state.do("figure_file", "ds.save_figure(figure, {path})", path=str(path))
+        if path != asked:
+            self.say(f"The figure is in {path}. {asked} was there already, and stays as it is.")
         data = target.read_bytes()
         address = f"data:{MIME[target.suffix[1:]]};base64,{base64.b64encode(data).decode()}"
         name = html.escape(target.name)

@@ -35,8 +35,6 @@ from .jobs import Jobs
 from .state import Made, State
 
 HERE = Path(__file__).parent
-# What labels by hand have taught, and no model: the line of such a `prediction` begins so.
-OF_LABELS = "ds.classify("
 
 
 class Line(anywidget.AnyWidget):

@@ -65,6 +65,11 @@ class State:
     def __contains__(self, name: str) -> bool:
         return name in self._made
 
+    def latest(self, *names: str) -> Any:
+        """Of these things the one that was made last, or None while there is none of them."""
+        with self._lock:
+            return next((made.value for name, made in reversed(self._made.items()) if name in names), None)
+
     def put(self, name: str, value: Any, code: str | None = None) -> None:
         """A thing from outside: what a person drew, or a script handed in; `code` is what it is called there."""
         self._set(name, Made(value, repr(value) if code is None else code, {}))

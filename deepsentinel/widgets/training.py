@@ -20,7 +20,6 @@ from .controls import Slider
 from .corpora import BOX, NO_CORPUS, NUMBER, CorpusPanel, offer
 from .curves import Curves
 from .jobs import Jobs
-from .panel import OF_LABELS
 from .state import State
 
 if TYPE_CHECKING:
@@ -373,9 +372,7 @@ class TrainingPanel(CorpusPanel):
         with self._painting:
             if not self._front:
                 return  # its place on the map is that of the labels' map, too
-            # What labels by hand have taught is for their own tab.
-            theirs = self.state.line("prediction").startswith(OF_LABELS)
-            if prediction is None or theirs or "class_map" not in prediction:
+            if prediction is None or "class_map" not in prediction:
                 self._lift()
                 return
             drawn = self.state.do("view_prediction", "ds.overlay(prediction, {layer})", layer="class_map")

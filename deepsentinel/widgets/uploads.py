@@ -62,9 +62,20 @@ def free_path(path: Path, taken: Callable[[Path], bool]) -> Path:
     """
     first, number = path, 1
     while taken(path):
+        if first.name in ("", ".."):
+            raise InputError(f"In {str(first)!r} are such files already, which stay as they are; give another name.")
         number += 1
         path = first.with_name(f"{first.stem}-{number}{first.suffix}")
     return path
+
+
+def whole(path: str | Path) -> Path:
+    """The path as there is only one of each file.
+
+    >>> whole("a/../b.gpkg") == whole("./b.gpkg")
+    True
+    """
+    return Path(path).expanduser().resolve()
 
 
 def spoken(size: int) -> str:

@@ -1,4 +1,4 @@
-"""The map in a real browser: how soon it is there, drawing with the mouse, the keys, and the end of a kernel."""
+"""The map in a real browser: how soon it is there, the mouse, the keys, narrow windows, and the end of a kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mouse import at, draw
+from map_cells import VECTORS
+from mouse import add_class, at, burn, click, draw, label, pane, tab, unfold
 
 pytestmark = pytest.mark.browser
 
@@ -133,3 +134,44 @@ def test_a_cell_run_again_leaves_one_map_and_a_kernel_that_is_gone_is_told(desk:
     page.evaluate("()=>{window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart();return 1}")
     page.locator(".ds-ended >> text=The kernel of this map has ended").wait_for()
     assert page.locator(".ds-ended").first.get_attribute("role") == "alert"
+
+
+BAR_PX = 15
+# What is wider than the room it has, outside of Leaflet's own: cut off, or to be scrolled to.
+WIDER = """() => [document.body, ...document.querySelectorAll('.ds-map, .ds-map *')].filter((each) =>
+  each.checkVisibility({ visibilityProperty: true }) && !each.closest('.leaflet-container, .ds-upload')
+  && getComputedStyle(each).display !== 'inline' && each.clientWidth && each.scrollWidth > each.clientWidth + 1
+).map((each) => `${each.tagName} ${each.className} ${each.scrollWidth} in ${each.clientWidth}: ${each.textContent}`)"""
+
+
+@pytest.mark.long
+def test_nothing_is_cut_off_in_a_narrow_window(desk: Any) -> None:
+    page = desk.open(VECTORS.replace("{tab}", "Pair"), height=1500)
+    page.get_by_label("and its year", exact=True).uncheck()
+    click(page, 0.42, 0.45)
+    page.locator(".ds-spectrum circle").first.wait_for()
+    # Playwright hides scrollbars, which take room elsewhere: of the page, and of a list.
+    bars = page.add_style_tag(content=f".ds-map .ds-list select {{ border-right: {BAR_PX}px solid !important }}")
+    found = []
+    for title in ("Area", "Pair", "Masks", "Embedding", "Labels", "Train"):
+        tab(page, title)
+        desk.book.until(f"m.open({title!r}) is not None and m.wait(60)")
+        if title == "Masks":
+            burn(page)
+        elif title == "Embedding":
+            click(page, 0.42, 0.45)
+            page.locator(".ds-strip button").first.wait_for()
+        elif title == "Labels":
+            for number, place in enumerate(((0.45, 0.42), (0.55, 0.6))):
+                add_class(page, f"grassland / pasture {number}")
+                label(page, f"grassland / pasture {number}", place)
+            page.locator(pane("prediction")).wait_for(state="attached")
+        elif title == "Train":
+            for fold in ("Build one of this area", "More choices"):
+                unfold(page, fold)
+        for width in (900, 1100, 1400):
+            page.set_viewport_size({"width": width - BAR_PX, "height": 1500})
+            page.wait_for_timeout(150)
+            found += [f"{title} at {width}: {each[:150]}" for each in page.evaluate(WIDER)]
+    bars.evaluate("(each) => each.remove()")
+    assert found == []

@@ -78,7 +78,8 @@ def test_what_was_built_is_opened_though_another_area_was_drawn(bench: Bench, mo
     assert usable(panel) == [True, True, False]
     # The cell opens what is there; of the area that is shown now, nothing was built.
     assert "built" not in state
-    assert state.code("corpus").splitlines()[2:] == ["corpus = ds.open_corpus('c.zarr')"]
+    (line,) = state.code("corpus").splitlines()[2:]
+    assert line == "corpus = ds.open_corpus('c.zarr')  # built before, where no line above builds it"
     assert "build_corpus" not in state.code()
     names: dict[str, Any] = {}
     exec(state.code("corpus"), names)
@@ -89,7 +90,6 @@ def test_nothing_is_planned_or_built_beside_a_build(bench: Bench, monkeypatch: p
     panel, state = bench.panel, bench.state
     gate = Gate(monkeypatch, "build_corpus")
     panel.make.click()
-    assert usable(panel)[:2] == [False, False]
     gate.until()
     assert usable(panel) == [False, False, True]
     plan = state["plan"]
@@ -149,9 +149,9 @@ def test_after_an_error_one_can_build_again(bench: Bench, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("change", ["dates", "size", "area"])
-@pytest.mark.parametrize(("button", "words"), [("make", "nothing was built: press Build"), ("make_plan", "press Plan")])
+@pytest.mark.parametrize("button", ["make", "make_plan"])
 def test_a_plan_that_nobody_wants_any_more_is_told(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, button: str, words: str, change: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, button: str, change: str
 ) -> None:
     panel = bench.panel
     gate = Gate(monkeypatch, "plan_corpus", lambda *_, **__: SimpleNamespace(samples=[]))
@@ -163,8 +163,82 @@ def test_a_plan_that_nobody_wants_any_more_is_told(
         getattr(panel, change).value = {"dates": 2, "size": 96}[change]
     gate.go_on(bench)
     assert panel.line.kind == "news"
-    assert words in panel.line.text
+    assert "there is no plan: press Plan or Build again" in panel.line.text
     assert "plan" not in bench.state
+    assert usable(panel) == [True, True, False]
+
+
+@pytest.mark.parametrize("end", ["kept", "lost", "failed"])
+def test_what_is_still_planned_for_a_build_can_be_stopped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    def plan(*_: Any, **__: Any) -> Any:
+        if end == "failed":
+            raise ds.errors.ReadError("The catalog is down.")
+        return SimpleNamespace(samples=[])
+
+    panel = bench.panel
+    gate, built = Gate(monkeypatch, "plan_corpus", plan), Gate(monkeypatch, "build_corpus", lambda *_, **__: None)
+    built.over.set()
+    assert usable(panel) == [True, True, False]
+    panel.make.click()
+    gate.until()
+    # Nothing is being built that would have to be waited for.
+    assert usable(panel) == [True, True, True]
+    if end == "lost":
+        bench.state.put("aoi", OTHER)
+    threads = [each for each in threading.enumerate() if each.name == "deepsentinel plan"]
+    panel.halt.click()
+    assert (panel.line.kind, panel.line.text) == ("news", "Stopped; nothing was built.")
+    assert usable(panel) == [True, True, False]
+    gate.go_on(bench)
+    for each in threads:
+        each.join(30)
+    assert bench.jobs.wait(30)
+    assert built.calls == 0
+    assert (panel.line.kind, panel.line.text) == ("news", "Stopped; nothing was built.")
+    assert usable(panel) == [True, True, False]
+
+
+def test_a_stop_that_comes_with_the_plan_is_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Gate(monkeypatch, "build_corpus", lambda *_, **__: None)
+    built.over.set()
+    bench.state.watch("plan", lambda plan: None if plan is None else bench.panel.stop_building())
+    bench.panel.make.click()
+    threads = [each for each in threading.enumerate() if each.name == "deepsentinel plan"]
+    for each in threads:
+        each.join(60)
+    assert bench.jobs.wait(30)
+    assert "plan" in bench.state
+    assert built.calls == 0
+    assert bench.panel.line.text == "Stopped; nothing was built."
+    assert usable(bench.panel) == [True, True, False]
+
+
+@pytest.mark.parametrize(("button", "builds"), [("make_plan", 0), ("make", 1)])
+def test_while_a_build_is_planned_another_area_can_be_planned_or_built(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, button: str, builds: int
+) -> None:
+    panel, real, first = bench.panel, ds.plan_corpus, Gate(monkeypatch, "plan_corpus")
+    built = Gate(monkeypatch, "build_corpus")
+    built.over.set()
+    panel.make.click()
+    first.until()
+    slow = [each for each in threading.enumerate() if each.name == "deepsentinel plan"]
+    bench.state.put("aoi", OTHER)
+    monkeypatch.setattr(ds, "plan_corpus", real)
+    getattr(panel, button).click()
+    bench.settle()
+    assert "plan" in bench.state
+    assert built.calls == builds
+    assert ("corpus" in bench.state) == bool(builds)
+    # The first one comes at last, and nobody hears of it.
+    first.over.set()
+    for each in slow:
+        each.join(60)
+    bench.settle()
+    assert built.calls == builds
+    assert (panel.line.kind, panel.line.text) == ("news", "")
     assert usable(panel) == [True, True, False]
 
 

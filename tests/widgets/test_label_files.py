@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import pytest
-from widget_kit import Bench, click_at
+import xarray as xr
+from shapely import box
+from widget_kit import Bench, click_at, upload
 
 import deepsentinel as ds
 from deepsentinel.errors import ReadError
@@ -105,6 +108,31 @@ def test_labels_are_made_and_saved_after_a_reading_that_came_too_late(
     assert ("examples" in hand.state) == bool(kept)
 
 
+def test_labels_of_a_file_that_take_the_place_of_anothers_say_so(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, words in (("a.gpkg", "."), ("a.gpkg", "."), ("b.gpkg", ", in place of those of a.gpkg.")):
+        hand.load(path)
+        hand.settle()
+        assert hand.panel.line.text == f"2 labels added from {path}{words}"
+    # Of two that come at once from two views of the control, too.
+    read, begun, over = ds.read_labels, threading.Event(), threading.Event()
+
+    def slowly(path: Any, **options: Any) -> Any:
+        if "c.gpkg" in str(path):
+            begun.set()
+            assert over.wait(30)
+        return read(path, **options)
+
+    monkeypatch.setattr(ds, "read_labels", slowly)
+    data = Path("a.gpkg").read_bytes()
+    upload(hand.files.upload, "c.gpkg", data, piece=100_000)
+    assert begun.wait(30)
+    upload(hand.files.upload, "d.gpkg", data, piece=100_000)
+    hand.settle()
+    over.set()
+    assert hand.panel.line.text == "2 labels added from uploads/d.gpkg, in place of those of uploads/c.gpkg."
+    assert hand.panel.book.imported == {"wood": 1, "lake": 1}
+
+
 def test_an_area_drawn_just_when_labels_have_come_takes_them_away(hand: Hand) -> None:
     def draw(table: Any) -> None:
         if table is not None:
@@ -144,6 +172,47 @@ def test_labels_of_an_earlier_day_are_not_written_over(hand: Hand) -> None:
             assert rows("labels-2.gpkg") == 2
         assert Path("labels.gpkg").read_bytes() == before
         assert not Path("labels-3.gpkg").exists()
+    finally:
+        later.close()
+
+
+def map_of(name: str) -> xr.Dataset:
+    field = gpd.GeoDataFrame({"ground_truth": [name]}, geometry=[box(3, 48, 3.01, 48.01)], crs=4326)
+    return ds.rasterize(field, like=ds.geobox((3, 48, 3.02, 48.02)), layers=["class_map"])
+
+
+def test_a_map_of_an_earlier_day_is_not_written_over(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(hand: Hand, name: str, folder: str | None = None) -> str:
+        hand.state.put("label_map", map_of(name), "theirs")
+        hand.files.folder.value = folder or hand.files.folder.value
+        hand.files.keep.click()
+        assert hand.jobs.wait(30)
+        return str(hand.panel.line.text)
+
+    def held(folder: str) -> str:
+        return str(ds.read_labels(Path(folder) / "class_map.gpkg")["class_name"].item())
+
+    # Other things in a folder are in nobody's way, and what it wrote itself is written again.
+    Path("map").mkdir()
+    Path("map/notes.txt").write_text("mine")
+    for name in ("rye", "oats"):
+        assert "stays" not in keep(hand, name)
+        assert (hand.files.folder.value, held("map")) == ("map", name)
+    before = {path: path.read_bytes() for path in Path("map").iterdir()}
+    later = Hand()
+    try:
+        assert "map was there already, and stays as it is." in keep(later, "hay")
+        assert later.files.folder.value == "map-2"
+        assert later.state.line("map_files") == "ds.save_map(label_map, 'map-2')"
+        assert later.files.link.value.count("download=") == 2
+        for name, folder in (("peas", None), ("beans", "./map")):
+            keep(later, name, folder)
+            assert (held("map-2"), later.files.folder.value) == (name, "map-2")
+        monkeypatch.chdir("map")
+        assert "stay as they are; give another name" in keep(later, "maize", ".")
+        monkeypatch.chdir("..")
+        assert {path: path.read_bytes() for path in Path("map").iterdir()} == before
+        assert sorted(path.name for path in Path().glob("map*")) == ["map", "map-2"]
     finally:
         later.close()
 

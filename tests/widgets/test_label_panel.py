@@ -84,14 +84,14 @@ def test_two_classes_make_a_map(bench: Labeller) -> None:
     assert bench.panel.facts.value == START
     bench.label("wood", 3, WEST)
     assert bench.panel.facts.value == MORE
-    assert "prediction" not in bench.state
+    assert "label_map" not in bench.state
     bench.label("crop / rye", 3, EAST)
     bench.settle()
     assert bench.panel.facts.value == ""
-    classes = bench.state["prediction"]["class_map"].values
+    classes = bench.state["label_map"]["class_map"].values
     assert (classes[:, :8] == 1).mean() > 0.97
     assert (classes[:, 16:] == 2).mean() > 0.97
-    assert bench.canvas.pictures["prediction"].url == bench.state["view_prediction"].url
+    assert bench.canvas.pictures["prediction"].url == bench.state["view_label_map"].url
     assert bench.panel._result.layout.display is None
     rows = {row["name"]: row for row in bench.panel.legend.rows}
     assert set(rows) == {"wood", "crop / rye"}
@@ -102,13 +102,13 @@ def test_two_classes_make_a_map(bench: Labeller) -> None:
 def test_every_label_moves_the_map_at_once(labelled: Labeller) -> None:
     waits = []
     for row in (5, 15, 8):
-        before = labelled.state["prediction"]
+        before = labelled.state["label_map"]
         began = time.perf_counter()
         labelled.label("wood", row, WEST + 1)
         labelled.settle()
         waits.append(time.perf_counter() - began)
-        assert labelled.state["prediction"] is not before
-        assert labelled.state["prediction"].attrs["examples"] == len(labelled.panel.book.labels)
+        assert labelled.state["label_map"] is not before
+        assert labelled.state["label_map"].attrs["examples"] == len(labelled.panel.book.labels)
     print(f"from a label to its map: {1000 * min(waits):.0f} ms")
     assert min(waits) < 2.0  # 0.1 s where nobody shares the machine
 
@@ -203,7 +203,7 @@ def test_layers_of_the_map(labelled: Labeller) -> None:
         assert {key for key in labelled.canvas.pictures if key in ("doubt", "prediction")} == layers
         assert labelled.canvas.swiped("prediction", "doubt") == (view == BOTH)
     labelled.panel.view.value = DOUBT
-    expected = ds.overlay(labelled.state["prediction"], "uncertainty")
+    expected = ds.overlay(labelled.state["label_map"], "uncertainty")
     assert labelled.canvas.pictures["doubt"].url == expected.url
     labelled.panel.opacity.value = 25
     assert labelled.canvas.pictures["doubt"].opacity == pytest.approx(0.25)
@@ -225,20 +225,30 @@ def of_a_model(patch: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"class_map": (patch["VV"].dims, np.ones(patch["VV"].shape, "uint8"))}, patch["VV"].coords)
 
 
-def test_the_first_label_leaves_the_map_of_a_model_alone(patch: xr.Dataset) -> None:
-    bench = Labeller()
-    bench.state.put("patch", patch, "mine")
-    bench.state.put("z", vectors_of(patch), "theirs")
-    place = bench.place(3, WEST)
-    bench.state.drop("z")
-    bench.panel.view.value = NOTHING
-    bench.state.put("prediction", of_a_model(patch), "ds.predict(model, patch)")
-    held = bench.state["prediction"]
-    bench.wish("add", "wood")
-    bench.click_at(*place)
-    assert len(bench.state["examples"]) == 1
-    assert bench.state["prediction"] is held
-    bench.close()
+def test_the_map_of_labels_and_that_of_a_model_are_two(labelled: Labeller, patch: xr.Dataset, tmp_path: Path) -> None:
+    files, seen = labelled.panel.files, labelled.canvas.pictures["prediction"].url
+
+    def saved(folder: str) -> np.ndarray:
+        files.folder.value = str(tmp_path / folder)
+        files.keep.click()
+        labelled.settle()
+        with rasterio.open(tmp_path / folder / "class_map.tif") as file:
+            return file.read(1)
+
+    before, rows = saved("before"), labelled.panel.legend.rows
+    labelled.state.put("prediction", of_a_model(patch), "ds.predict(model, patch)")
+    held = labelled.state["prediction"]
+    # What is seen, told and saved here is what the labels have taught.
+    assert np.array_equal(saved("after"), before)
+    assert (labelled.canvas.pictures["prediction"].url, labelled.panel.legend.rows) == (seen, rows)
+    # And what a model says of the pair needs no labels: others, or none, leave it alone.
+    labelled.label("wood", 8, WEST)
+    labelled.settle()
+    assert labelled.state["prediction"] is held
+    labelled.state.drop("z")
+    labelled.panel.undo.click()
+    assert labelled.state["prediction"] is held
+    assert "prediction" not in labelled.canvas.pictures
 
 
 def test_what_another_tab_has_laid_in_the_same_place_stays(labelled: Labeller) -> None:
@@ -248,8 +258,8 @@ def test_what_another_tab_has_laid_in_the_same_place_stays(labelled: Labeller) -
     labelled.panel.paint()
     labelled.panel.opacity.value = 30
     labelled.panel.view.value = DOUBT
-    labelled.state.put("prediction", labelled.state["prediction"], "theirs")
-    labelled.state.drop("prediction")
+    labelled.state.put("label_map", labelled.state["label_map"], "theirs")
+    labelled.state.drop("label_map")
     labelled.panel.complain("something else")
     assert labelled.canvas.pictures == {"prediction": theirs}
     assert (theirs.url, theirs.opacity) == ("data:,theirs", 1.0)
@@ -286,7 +296,7 @@ def test_groups_of_classes(labelled: Labeller) -> None:
     labelled.panel.level.value = 1
     labelled.settle()
     assert {row["name"] for row in labelled.panel.legend.rows} == {"wood", "crop"}
-    assert labelled.state.code("prediction").endswith("ds.classify(z, examples, level=1)")
+    assert labelled.state.code("label_map").endswith("ds.classify(z, examples, level=1)")
 
 
 def test_where_next_goes_there_and_on(labelled: Labeller) -> None:
@@ -340,15 +350,15 @@ def test_labels_go_to_a_file_and_come_back(labelled: Labeller, patch: xr.Dataset
     other.settle()
     assert other.panel.book.colors == labelled.panel.book.colors
     assert other.panel.book.counts() == labelled.panel.book.counts()
-    one, two = (each.state["prediction"]["class_map"].values for each in (labelled, other))
+    one, two = (each.state["label_map"]["class_map"].values for each in (labelled, other))
     assert (one == two).mean() > 0.99
     other.label("wood", 8, WEST)
     other.settle()
     assert len(other.state["examples"]) == 11
     assert "add_to=imported" in other.state.code("examples")
     made: dict[str, Any] = {"mine": patch, "theirs": labelled.state["z"]}
-    exec(other.state.code("prediction"), made)
-    assert made["prediction"].identical(other.state["prediction"])
+    exec(other.state.code("label_map"), made)
+    assert made["label_map"].identical(other.state["label_map"])
     # The way back goes to before the file was read.
     other.panel.undo.click()
     other.panel.undo.click()
@@ -373,8 +383,8 @@ def test_labels_come_from_the_readers_own_machine(
     assert f"added from uploads/{name}" in labelled.panel.line.text
     made: dict[str, Any] = {"mine": labelled.state["patch"], "theirs": labelled.state["z"]}
     assert f"imported = ds.read_labels('uploads/{name}')" in labelled.state.code("examples")
-    exec(labelled.state.code("prediction"), made)
-    assert made["prediction"].identical(labelled.state["prediction"])
+    exec(labelled.state.code("label_map"), made)
+    assert made["label_map"].identical(labelled.state["label_map"])
     # The file that is written next is not the one that was read: the cell would read it first.
     files, ending = labelled.panel.files, name.split(".")[1]
     assert files.file.value == "labels.gpkg"
@@ -433,7 +443,7 @@ def test_a_file_with_nothing_on_this_ground_changes_nothing(labelled: Labeller, 
     ds.save_labels(table.set_geometry(table.to_crs(4326).translate(5.0)), away)
     west, south = labelled.place(24, -1)
     labelled.state.put("aoi", (west, south, west + 0.02, south + 0.02))
-    files, names = labelled.panel.files, ("imported", "examples", "prediction")
+    files, names = labelled.panel.files, ("imported", "examples", "label_map")
     files.file.value = str(here)
     files.load.click()
     labelled.settle()
@@ -457,7 +467,7 @@ def test_the_map_is_saved_for_others(labelled: Labeller, tmp_path: Path) -> None
     assert names == {"class_map.tif", "uncertainty.tif", "class_map.gpkg"}
     assert labelled.panel.files.link.value.count("download=") == 3
     with rasterio.open(tmp_path / "map" / "class_map.tif") as file:
-        assert (file.read(1) == labelled.state["prediction"]["class_map"].values).all()
+        assert (file.read(1) == labelled.state["label_map"]["class_map"].values).all()
 
 
 def test_what_goes_wrong_is_said(labelled: Labeller, tmp_path: Path) -> None:
@@ -488,7 +498,7 @@ def test_without_vectors_it_says_so_and_labels_wait(patch: xr.Dataset) -> None:
     bench.label("wood", 3, WEST)
     bench.label("field", 3, EAST)
     assert bench.jobs.wait(20)
-    assert "prediction" in bench.state
+    assert "label_map" in bench.state
     bench.state.drop("z")
     assert "prediction" not in bench.canvas.pictures
     bench.state.put("z", z, "theirs")
@@ -515,11 +525,11 @@ def test_the_cell_makes_the_same(labelled: Labeller, patch: xr.Dataset) -> None:
     labelled.settle()
     made: dict[str, Any] = {"mine": patch, "theirs": labelled.state["z"]}
     exec(labelled.state.code(), made)
-    assert made["prediction"].identical(labelled.state["prediction"])
+    assert made["label_map"].identical(labelled.state["label_map"])
     assert made["examples"].equals(labelled.state["examples"])
     assert made["suggestions"].equals(labelled.state["suggestions"])
     assert made["score"].table.equals(labelled.state["score"].table)
-    assert np.array_equal(made["view_prediction"].image, labelled.state["view_prediction"].image)
+    assert np.array_equal(made["view_label_map"].image, labelled.state["view_label_map"].image)
 
 
 def test_a_book_keeps_what_was_not_asked_to_change() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,11 +65,11 @@ def tell(m: Map, action: str, feature: dict[str, Any]) -> None:
     m.canvas.drawing.control._handle_custom_msg({"event": f"draw:{action}", "geo_json": feature}, [])
 
 
-def draw(m: Map, points: list[list[float]]) -> None:
+def draw(m: Map, points: list[list[float]], action: str = "created") -> None:
     """The same, and then the list of all that is drawn, as the page sends it."""
     feature = polygon(points)
-    tell(m, "created", feature)
-    m.canvas.drawing.control.data = [*m.canvas.drawing.control.data, feature]
+    tell(m, action, feature)
+    m.canvas.drawing.control.data = [*m.canvas.drawing.control.data, feature] if action == "created" else [feature]
     assert m.wait(60)
 
 
@@ -146,17 +149,32 @@ def test_a_changed_shape_is_the_new_area_and_a_deleted_one_is_none(m: Map) -> No
     assert not m.canvas.shapes
 
 
-def test_a_slip_of_the_mouse_takes_nothing_away(m: Map) -> None:
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        ([[BOX[0], 49.24], [BOX[2], 49.24], [BOX[2], 49.24], [BOX[0], 49.24], [BOX[0], 49.24]], "ground"),
+        (ring(-2, 47, 2, 51), "too large for one grid"),
+        (ring(-20, 35, 40, 65), "too large for one grid"),
+        (ring(-20, -89.99, 160, 89.99), "cannot be drawn"),
+    ],
+)
+@pytest.mark.parametrize("how", ["created", "edited", "uploaded"])
+def test_a_slip_of_the_mouse_takes_nothing_away(m: Map, slip: list[Any], said: str, how: str) -> None:
     draw(m, ring(*BOX))
     m._area.read.click()
     assert m.wait(60)
     before, patch = m.aoi, m.patch
     assert patch is not None
-    draw(m, [[BOX[0], 49.24], [BOX[2], 49.24], [BOX[2], 49.24], [BOX[0], 49.24], [BOX[0], 49.24]])
+    if how == "uploaded":
+        upload(m._area.upload, "field.geojson", json.dumps({"type": "Polygon", "coordinates": [slip]}).encode())
+    else:
+        draw(m, slip, how)
     assert line(m)[0] == "error"
-    assert "ground" in line(m)[1]
+    assert said in line(m)[1]
+    assert "=" not in line(m)[1]
     assert m.aoi.geometry.equals(before.geometry)
     assert m.patch is patch
+    assert {"scenes", "pairs", "grid"} <= set(m.state._made)
     assert [one["geometry"]["type"] for one in m.canvas.drawing.control.data] == ["Polygon"]
     assert shapely.geometry.shape(m.canvas.drawing.control.data[0]["geometry"]).equals(before.geometry)
     # And the next one is an area again.
@@ -283,11 +301,24 @@ def test_a_file_that_is_no_outline_says_so(m: Map, text: str | None, said: str) 
     assert m.aoi is None
 
 
-def test_an_area_too_large_for_a_grid_says_so_in_red_and_a_smaller_one_takes_that_back(m: Map) -> None:
-    draw(m, ring(-2, 47, 2, 51))
+@pytest.mark.parametrize("box", [(-2, 47, 2, 51), (-20, 35, 40, 65), (-170, -80, 170, 84)])
+def test_an_area_too_large_for_a_grid_says_so_in_red_and_a_smaller_one_takes_that_back(
+    m: Map, box: tuple[float, float, float, float]
+) -> None:
+    draw(m, ring(*box))
     kind, words = line(m)
     assert kind == "error"
-    assert "too large" in words
+    # What the mouse can do about it, and not what Python could.
+    assert "=" not in words
+    said = re.fullmatch(r"The area is too large .* Draw a smaller one: a square of (\d+) km fits\.", words)
+    assert said is not None, words
+    half = float(said[1]) / 2 / 111.2
+    for lat in (0, 35, 50, 65, 75):
+        wide = half / math.cos(math.radians(lat))
+        for lon in (0, 3, 5.9):  # the edges of a zone, and its middle
+            square = area((lon - wide, lat - half, lon + wide, lat + half))
+            assert square.width_km == pytest.approx(float(said[1]), rel=0.01)
+            ds.geobox(square)
     assert m.state["grid"] is None
     assert m.scenes is None
     draw(m, ring(*BOX))
@@ -563,57 +594,61 @@ def test_a_tab_is_built_when_it_is_opened_and_one_that_fails_says_so(m: Map, mon
         m.open("Trian")
 
 
-def test_two_tabs_show_the_same_map_in_turn_and_neither_takes_the_others_away(m: Map) -> None:
+def test_a_tab_that_a_click_and_a_job_open_at_once_is_built_once(m: Map, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = module.import_module
+
+    def slowly(name: str) -> Any:
+        time.sleep(0.2)
+        return load(name)
+
+    monkeypatch.setattr(module, "import_module", slowly)
+    threads = [threading.Thread(target=m.open, args=("Masks",)) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert m._places["Masks"].children[1:] == (m._panels["Masks"].widget,)
+
+
+def test_labels_and_train_have_each_a_map_of_their_own_and_neither_takes_the_others_away(m: Map) -> None:
     patch = make_patch((16, 16))
     classes = np.ones(patch["VV"].shape, "uint8")
-    found = xr.Dataset({"class_map": (patch["VV"].dims, classes)}, patch["VV"].coords)
+    of_model, of_labels = (xr.Dataset({"class_map": (patch["VV"].dims, classes)}, patch["VV"].coords) for _ in range(2))
     pictures = m.canvas.pictures
-    m.state.put("prediction", found, "of_a_model")
+    assert m.prediction is None
+    m.state.put("prediction", of_model, "of_a_model")
     m.open("Train").opacity.value = 40
     assert pictures["prediction"].opacity == 0.4
     labels = m.open("Labels")
+    assert "prediction" not in pictures
+    assert labels._result.layout.display == "none"
+    m.state.put("label_map", of_labels, "of_labels")
     assert pictures["prediction"].opacity == 0.7
+    assert m.prediction is of_labels
     # What comes while another tab is in front, or goes, is for when one comes back.
-    m.state.drop("prediction")
-    assert "prediction" not in pictures
-    m.state.put("prediction", found, "of_a_model")
+    m.state.put("prediction", of_model, "of_another")
+    assert m.prediction is of_model
     assert pictures["prediction"].opacity == 0.7
-    labels.view.value = NOTHING
     m.open("Train")
-    m.state.put("prediction", found.copy(), "of_another")
     assert pictures["prediction"].opacity == 0.4
-    m.open("Labels")
-    assert "prediction" not in pictures
-    m.open("Train")
+    m.state.drop("label_map")
+    assert pictures["prediction"].opacity == 0.4
+    m.state.put("label_map", of_labels, "of_labels")
     assert pictures["prediction"].opacity == 0.4
     m.open("Area")
-    m.state.put("prediction", found, "of_a_model")
+    m.state.put("prediction", of_model, "of_a_third")
+    m.state.put("label_map", of_labels, "of_others")
+    assert "prediction" not in pictures
+    labels.view.value = NOTHING
+    m.open("Labels")
     assert "prediction" not in pictures
     # A prediction without classes is no map.
-    m.open("Labels")
-    m.state.put("prediction", xr.Dataset(), "of_detections")
-    assert m.prediction is not None
-    assert (labels.line.kind, labels._result.layout.display) == ("news", "none")
-    assert m.wait(60)
-
-
-def test_what_labels_have_taught_is_not_on_the_map_of_what_a_model_says(m: Map) -> None:
-    patch = make_patch((16, 16))
-    classes = np.ones(patch["VV"].shape, "uint8")
-    found = xr.Dataset({"class_map": (patch["VV"].dims, classes)}, patch["VV"].coords)
-    pictures = m.canvas.pictures
-    m.open("Labels")
-    m.state.put("prediction", found, "ds.classify(z, examples)")
-    assert "prediction" in pictures
     m.open("Train")
+    m.state.put("prediction", xr.Dataset(), "of_detections")
     assert "prediction" not in pictures
-    # One that comes late, from a label set just before, is for its own tab, too.
-    m.state.put("prediction", found, "ds.predict(model, patch)")
-    assert "prediction" in pictures
-    m.state.put("prediction", found.copy(), "ds.classify(z, examples)")
-    assert "prediction" not in pictures
-    m.open("Labels")
-    assert "prediction" in pictures
+    assert (m._panels["Train"].line.kind, len(m.prediction)) == ("news", 0)
+    m.state.drop("prediction")
+    assert m.prediction is of_labels
     assert m.wait(60)
 
 

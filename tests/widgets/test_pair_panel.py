@@ -344,6 +344,31 @@ def test_a_figure_to_take_away(bench: Pair, patch: xr.Dataset, tmp_path: Path, m
     assert "ds.show(patch, panels=['false', 's1'])" in bench.state.code("figure_file")
 
 
+def test_a_figure_of_an_earlier_day_is_not_written_over(
+    bench: Pair, patch: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    earlier = Path("pair_2018-07-04.png")
+    earlier.write_bytes(b"of an earlier day")
+    bench.state.put("patch", patch, "mine")
+    for view in (ONLY_S1, ONLY_S2):
+        bench.panel.views.value = view
+        bench.panel.figure.click()
+        bench.settle()
+        assert "pair_2018-07-04.png was there already, and stays as it is" in bench.panel.line.text
+        assert 'download="pair_2018-07-04-2.png"' in bench.panel.link.value
+        assert bench.state.line("figure_file") == "ds.save_figure(figure, 'pair_2018-07-04-2.png')"
+    # What it wrote itself is written again.
+    assert sorted(path.name for path in Path().iterdir()) == ["pair_2018-07-04-2.png", earlier.name]
+    assert earlier.read_bytes() == b"of an earlier day"
+    bench.panel.kind.value = "svg"
+    for _ in range(2):
+        bench.panel.figure.click()
+        bench.settle()
+        assert 'download="pair_2018-07-04.svg"' in bench.panel.link.value
+        assert bench.panel.line.text == ""
+
+
 def test_the_cell_makes_the_same(bench: Pair) -> None:
     """With a real source: what was clicked together is what its lines give when somebody runs them."""
     src = ds.open_source("demo", size_px=256)

@@ -97,6 +97,24 @@ def test_whoever_watches_everything_hears_of_each_thing_and_each_loss() -> None:
     assert heard[2:] == [None, None]
 
 
+def test_a_job_can_be_waited_for_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, heard, start, about = Jobs(), [], threading.Thread.start, threading.Event()
+
+    def slowly(thread: threading.Thread) -> None:
+        if thread.name == "deepsentinel sum":
+            about.set()
+            time.sleep(0.2)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    other = threading.Thread(target=lambda: jobs.start("sum", lambda stop: 2, done=heard.append, failed=heard.append))
+    other.start()
+    assert about.wait(5)
+    assert jobs.wait(5)
+    assert heard == [2]
+    other.join()
+
+
 # -- panels ------------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from deepsentinel.widgets.training import NO_MODEL, NO_PAIR, TrainingPanel
 STEPS = 4
 # A tile of the small demo world: some windows fit into it, the others are told of.
 AREA = (-0.0286, 49.2381, 0.0079, 49.262)
+# Said in the cell of a corpus that was built here, for the lines above it may be gone.
+BEFORE = "  # built before, where no line above builds it"
 pytestmark = pytest.mark.filterwarnings("ignore::deepsentinel.errors.DeepSentinelWarning")
 
 
@@ -88,7 +90,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = bench.state.code("built", "corpus").splitlines()[2:]
         assert lines[-5:-3] == [lines[-5], "places = ds.cover(aoi, 64)"]
         assert lines[-2] == f"built = ds.build_corpus(plan, {str(path)!r}, {{'osm': src.labels['osm']}})"
-        assert lines[-1] == f"corpus = ds.open_corpus({str(path)!r})"
+        assert lines[-1] == f"corpus = ds.open_corpus({str(path)!r}){BEFORE}"
         names: dict[str, Any] = {}
         exec(bench.state.code("built", "corpus"), names)
         assert names["corpus"].identical(bench.state["corpus"])
@@ -326,7 +328,7 @@ def test_another_area_or_date_keeps_what_was_built_and_learnt(store: Path) -> No
         made.state.put("aoi", (-0.02, 49.24, -0.01, 49.25))
         assert made.state["corpus"] is corpus
         assert made.state["model"] == "learnt"
-        assert made.state.code("corpus").splitlines()[2:] == [f"corpus = ds.open_corpus({str(store)!r})"]
+        assert made.state.code("corpus").splitlines()[2:] == [f"corpus = ds.open_corpus({str(store)!r}){BEFORE}"]
     finally:
         made.close()
 

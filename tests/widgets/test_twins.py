@@ -187,7 +187,8 @@ def test_the_whole_cell_makes_all_that_the_map_holds(story: Story) -> None:
     folder = story.fresh(code)
     names = run(code, folder)
     held = [line.split(" = ")[0] for line in code.splitlines()[2:]]
-    assert {"src", "aoi", "pairs", "patch", "masks", "z", "examples", "corpus", "model", "prediction"} <= set(held)
+    assert {"src", "aoi", "pairs", "patch", "masks", "z", "examples", "label_map"} <= set(held)
+    assert {"corpus", "model", "prediction"} <= set(held)
     for name in held:
         if name != "src":
             check_same(m.state[name], names[name], story.there, folder)

@@ -410,10 +410,10 @@ ACTIONS = (
     Action(
         "a map from a few of them",
         show_the_map_and_its_doubt,
-        ("prediction", "view_prediction", "view_doubt"),
+        ("label_map", "view_label_map", "view_doubt"),
         controls=("Labels.view",),
     ),
-    Action("coarser classes", choose_detail, ("prediction",), controls=("Labels.level",)),
+    Action("coarser classes", choose_detail, ("label_map",), controls=("Labels.level",)),
     Action("where next?", ask_where_next, ("suggestions",), controls=("Labels.next",)),
     Action("score", ask_for_the_score, ("score",), controls=("Labels.check",)),
     Action("save labels", save_the_labels, ("labels_file",), controls=("Labels.files.file", "Labels.files.save")),
