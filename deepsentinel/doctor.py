@@ -68,7 +68,9 @@ CREDENTIALS = (
         ("EODAG__COP_DATASPACE__AUTH__CREDENTIALS_",),
         (".config/eodag/eodag.yml",),
         "needed for ds.download from cop_dataspace",
-        r"(?m)^cop_dataspace:[^\n]*\n(?:(?:[ \t][^\n]*|#[^\n]*)?\n)*?[ \t]+username:[ \t]*[^\s#]",
+        r"(?m)^cop_dataspace:[^\n]*\n(?:(?:[ \t][^\n]*|#[^\n]*)?\n)*?"
+        # An empty text is written in YAML as nothing, as two quotes, or as null.
+        r"[ \t]+username:[ \t]*(?!(?:\"\s*\"|'\s*'|~|null)\s*(?:#|$))[^\s#]",
     ),
     # Variables of Google's other clients are not named: a key file goes to open_source(credentials=...).
     Credential(

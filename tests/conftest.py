@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
     monkeypatch.setattr(socket, "getaddrinfo", local_names)
+
+
+@pytest.fixture(autouse=True)
+def _no_host_known() -> None:
+    """Ports are used again, and what one test found out about a server is not of another's."""
+    if wire := sys.modules.get("deepsentinel.sources.wire"):
+        wire.ANSWERED.clear()
+        wire.DEAD.clear()
 
 
 @pytest.fixture(scope="session")

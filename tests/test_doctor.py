@@ -266,6 +266,11 @@ def test_the_report_tells_versions_extras_and_the_cache(monkeypatch, tmp_path):
     [
         (["auth:", "  credentials:", "    username:", "    password:"], False),
         (["auth:", "  credentials:", "    username:  # of the portal", "    password:"], False),
+        (["auth:", "  credentials:", '    username: ""', '    password: ""'], False),
+        (["auth:", "  credentials:", "    username: ''  # of the portal", "    password: ''"], False),
+        (["auth:", "  credentials:", "    username: null", "    password: ~"], False),
+        (["auth:", "  credentials:", '    username: "s3cr3t"'], True),
+        (["auth:", "  credentials:", "    username: nullius_s3cr3t"], True),
         (["auth:", "  credentials:", "    username: s3cr3t", "    password: s3cr3t"], True),
         (["priority: 2", "", "auth:", "  credentials: # mine", "    username: s3cr3t"], True),
         ([], False),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from deepsentinel.sources import Source
 
 TOLD = ("level", "backscatter", "baseline", "offset_removed")
+WORST = {"placement_error_m": max, "placement_shift_per_m": max, "noise_removed": min}
 # Series are long: so many bytes of them are held unpacked at once.
 SERIES_BYTES = 256 * 2**20
 # The reader's first portion is this share of what it may hold, and a shard should be one portion, so that each of its
@@ -178,7 +179,7 @@ def _some_series(
                     if isinstance(patch, Failure):
                         raise patch.error
                     parts[rank] = pixels_of(patch, own)
-                    reads[position].told |= {name: patch.attrs[name] for name in TOLD if name in patch.attrs}
+                    _told_by_step(reads[position].told, patch.attrs)
                 except DeepSentinelError as error:
                     problems[position].append(error)
                     parts[rank] = {}
@@ -187,6 +188,13 @@ def _some_series(
     for read, found in zip(reads, problems, strict=True):
         _told_of_series(read, found, rows.iloc[read.position])
     return reads
+
+
+def _told_by_step(told: dict[str, Any], attrs: Mapping[str, Any]) -> None:
+    """What a scene of a series says; of what its scenes differ in, what holds for all of them."""
+    for name in (*TOLD, *PLACEMENT):
+        if name in attrs:
+            told[name] = WORST[name](told.get(name, attrs[name]), attrs[name]) if name in WORST else attrs[name]
 
 
 def _entries(rows: pd.DataFrame, sensor: str) -> Iterator[tuple[str, int, int, int]]:

@@ -41,6 +41,8 @@ WORK = ".work"
 CELL_BYTES = 192 * 2**20
 """Cells of masks that are kept."""
 PROBES = 3
+# GDAL would answer from what it remembers of a file that was opened for the plan.
+ASK_AGAIN = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsiaz/:/vsigs/"}
 
 
 @dataclass(frozen=True)
@@ -294,23 +296,11 @@ def _opens(source: Any, sensor: str, scene: str) -> bool:
         for ref in list(source.assets_of(item).values())[:PROBES]:
             with suppress(*failures):
                 href = source.resolve(ref.href, item, ref.key)
-                if href.startswith(("http://", "https://")):
-                    # GDAL would answer from what it remembers of a file that was opened for the plan.
-                    if _answers(href):
-                        return True
-                    continue
-                with looked_into(href, source.gdal_options()):
-                    return True
+                for _ in range(2):  # of stores it forgets when it closes
+                    with looked_into(href, {**source.gdal_options(), **ASK_AGAIN}):
+                        pass
+                return True
     return False
-
-
-def _answers(href: str) -> bool:
-    from deepsentinel.sources.wire import TooLarge, ask
-
-    try:
-        return ask(href, headers={"Range": "bytes=0-0"}).status < 400
-    except TooLarge:  # all of it, instead of a byte
-        return True
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------

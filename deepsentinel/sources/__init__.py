@@ -128,7 +128,7 @@ def _products_at(location: str) -> Path | None:
         return None
     if any((path / name).is_file() for name in ("catalog.json", "collection.json")):
         return None
-    from .safe.files import may_hold_products
+    from .safe.finding import may_hold_products
 
     return path if may_hold_products(path) else None
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from deepsentinel.errors import SourceError
 
-_ADDRESS = re.compile(r"(?<=://)[^\s\"'<>]+")
-# What stands before the first slash where nobody is named: a host, and perhaps its port.
-_HOST = re.compile(r"[^:@]*(:\d*)?|\[[^]@]*\](:\d*)?")
+# What stands before the first slash where nobody is named: a host, and perhaps its port. One word and a number may as
+# well be a user and a password.
+_HOST = re.compile(r"(?:localhost|[^:@]*\.[^:@]*|\[[^]@]*\])(?::\d{0,5})?", re.I)
+_AT_HOST = re.compile(r"@(?:localhost|\[|[\w.-]+:\d|\d+(?:\.\d+){3}|(?:[\w-]+\.)+[^\W\d])", re.I)
 _QUERY = re.compile(r"\?[^\s\"'<>()]*=[^\s\"'<>()]*")
 _NAMED = re.compile(
     r"(?i)\b((?:x-amz-|x-goog-)[\w-]+|awsaccesskeyid|[\w-]*(?:signature|token|secret|passw(?:or)?d|api[_-]?key|"
@@ -31,25 +32,50 @@ def shown(url: str) -> str:
     >>> shown("https://me:word@a.org/b.tif?sig=secret")
     'https://a.org/b.tif'
     """
-    scheme, found, rest = url.partition("://")
-    return (f"{scheme}://{_nameless(rest)}" if found else url).partition("?")[0]
+    return _nameless(url).partition("?")[0]
 
 
-def _nameless(rest: str) -> str:
-    """What follows "://", without a user and a password.
+def _nameless(text: str) -> str:
+    """Addresses in a row, whatever parts them, without users and passwords.
 
-    A password may hold an "@" and, written as it should not be, a slash or a question mark, so that where it ends is a
-    guess: better too much is left out than a part of it said.
+    A password may hold an "@" and, written as it should not be, a slash, a quote or another address, so that where it
+    ends is a guess: better too much is left out than a part of it said.
 
-    >>> _nameless("me:p@ss/word@a.org/b.tif"), _nameless("a.org:80/2020@v1/b.tif"), _nameless("me@a.org/x@y")
-    ('a.org/b.tif', 'a.org:80/2020@v1/b.tif', 'a.org/x@y')
+    >>> _nameless("https://me:p@ss/word@a.org/b.tif"), _nameless("https://a.org/b,https://me:word@c.org/d")
+    ('https://a.org/b.tif', 'https://a.org/b,https://c.org/d')
+    """
+    pieces = text.split("://")
+    last = max((at for at, piece in enumerate(pieces) if "@" in piece), default=0)
+    for at in range(1, last + 1):
+        colon = ":" * (at + 1 < len(pieces))
+        kept = _without_user(pieces[at - 1][-5:].lower(), pieces[at] + colon, more=at < last)
+        if kept is None:
+            return "://".join([*pieces[:at], pieces[last].rpartition("@")[2], *pieces[last + 1 :]])
+        pieces[at] = kept.removesuffix(colon)
+    return "://".join(pieces)
+
+
+def _without_user(scheme: str, rest: str, *, more: bool = False) -> str | None:
+    """What follows "://", without a user; None where it may begin with a password. `more`: whether an "@" comes later.
+
+    >>> _without_user("http", "a.org:80/2020@v1/b.tif"), _without_user("http", "me@a.org/x@y")
+    ('a.org:80/2020@v1/b.tif', 'a.org/x@y')
+    >>> _without_user("http", "me:12/word@a.org/b.tif") is None
+    True
     """
     before = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if _HOST.fullmatch(before):
+    if "@" in before and ":" not in before:
+        return _without_user(scheme, rest[before.rindex("@") + 1 :], more=more)
+    if scheme.endswith("file") and not before:
         return rest
-    if ":" in before:
-        return rest.rpartition("@")[2]
-    return rest[before.rindex("@") + 1 :]
+    if ":" in before and (more or not _HOST.fullmatch(before)):  # what looks like a port may be how a password begins
+        return None
+    if scheme.endswith(("http", "https")) and not _HOST.fullmatch(before):  # elsewhere single words are buckets
+        return None
+    path, _, query = rest[len(before) :].partition("?")
+    if ":" in before or "=" not in query.partition("@")[0]:  # else it is a query, whatever is in it
+        path = rest[len(before) :]
+    return None if ":" in path.rpartition("@")[0] or _AT_HOST.search(path) else rest
 
 
 def redacted(text: str) -> str:
@@ -58,7 +84,7 @@ def redacted(text: str) -> str:
     >>> redacted("GET https://a.org/b.tif?sig=x failed: token=abc is wrong")
     'GET https://a.org/b.tif failed: token=... is wrong'
     """
-    return _NAMED.sub(r"\1\2...", _QUERY.sub("", _ADDRESS.sub(lambda found: _nameless(found[0]), text)))
+    return _NAMED.sub(r"\1\2...", _QUERY.sub("", re.sub(r"\S+", lambda found: _nameless(found[0]), text)))
 
 
 class _Discreet(logging.Filter):

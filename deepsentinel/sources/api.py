@@ -72,7 +72,7 @@ class Asker:
             tried = f"{trouble.tries} tries in {trouble.waited_s:.0f} s ended with {trouble}."
             return HttpError(tried, trouble.status) if trouble.status else SourceError(tried)
 
-        return insist(once, tell, host=urlsplit(url).hostname, tries=self.tries, backoff_s=self.backoff_s)
+        return insist(once, tell, at=url, tries=self.tries, backoff_s=self.backoff_s)
 
     def pages(
         self, url: str, method: str = "GET", parameters: Mapping[str, Any] | None = None

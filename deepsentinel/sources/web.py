@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from deepsentinel.errors import SourceError
 
 from .addresses import redacted, shown
 from .patience import wait
-from .wire import ANSWERED, Answer, Trouble, ask
+from .wire import ANSWERED, Answer, Trouble, ask, check_reachable, leave_alone
 
 __all__ = [
     "BUSY",
@@ -54,7 +54,7 @@ def insist(
     once: Callable[[], T],
     tell: Callable[[Trouble], Exception],
     *,
-    host: str | None = None,
+    at: str = "",
     tries: int = 5,
     backoff_s: float = 0.8,
     sleep: Callable[[float], None] | None = None,
@@ -62,7 +62,8 @@ def insist(
     """What `once` returns, tried again after each `Trouble`; after the last raises what `tell` makes of it.
 
     Waits as long as a server asks for, or 0.8, 1.6, 3.2 .. seconds and up to a quarter more, so that many who were
-    turned away together do not come back together.
+    turned away together do not come back together. A host that none of the tries got to is left alone for
+    `wire.LEFT_ALONE_S`: whoever comes with an address of it `at` hand in the meantime is told at once.
 
     >>> answers = iter([None, "here"])
     >>> def once():
@@ -72,14 +73,21 @@ def insist(
     >>> insist(once, lambda trouble: OSError(str(trouble)), backoff_s=0)
     'here'
     """
-    last, waited = Trouble(""), 0.0
+    last, waited, began = Trouble(""), 0.0, time.monotonic()
+    met: set[str] = set()
     for attempt in range(1, tries + 1):
         try:
+            # Not before each try: who was at it already goes on, and may find that the host is back.
+            if attempt == 1 and at:
+                check_reachable(at)
             return once()
         except Trouble as trouble:
             last = trouble
+        if last.known:
+            raise tell(last)
         last.tries, last.waited_s = attempt, waited
-        if last.unreachable and host not in ANSWERED and attempt >= UNREACHABLE_TRIES:
+        met.add(last.unreachable)
+        if last.unreachable and last.unreachable not in ANSWERED and attempt >= UNREACHABLE_TRIES:
             break
         if last.garbled and attempt >= last.garbled:
             break
@@ -91,6 +99,8 @@ def insist(
             break
         (sleep or wait)(last_wait)
         waited += last_wait
+    if last.unreachable and met == {last.unreachable} and last.tries >= UNREACHABLE_TRIES:
+        leave_alone(last, since=began)
     raise tell(last)
 
 
@@ -133,8 +143,7 @@ def get_bytes(
             )
         return SourceError(f"{shown(url)} does not answer ({trouble}). Check the network, then try again.")
 
-    host = urlsplit(url).hostname
-    return insist(once, tell, host=host, tries=tries, backoff_s=backoff_s, sleep=sleep)
+    return insist(once, tell, at=url, tries=tries, backoff_s=backoff_s, sleep=sleep)
 
 
 def busy(answer: Answer) -> Trouble:

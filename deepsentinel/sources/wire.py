@@ -1,11 +1,13 @@
 """One request over HTTP and its whole answer: with a deadline, with redirections that stay on the web, and with two
 kinds of failure. A `Trouble` may pass (a cut connection, an answer that crawls) and is worth another try; anything else
-is final. `web.insist` tries again.
+is final. `web.insist` tries again. A host that nothing could be got to by all those tries is left alone for a while.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 import os
 import threading
 import time
@@ -37,14 +39,15 @@ class TooLarge(SourceError):
 
 
 class Trouble(Exception):
-    """Something that may pass: worth another try."""
+    """Something that may pass: worth another try. `unreachable` is the host and port that no connection came about to;
+    `known` says that it was found out a moment ago, and not now."""
 
     def __init__(
-        self, text: str, *, status: int = 0, wait_s: float | None = None, unreachable: bool = False, garbled: int = 0
+        self, text: str, *, status: int = 0, wait_s: float | None = None, unreachable: str = "", garbled: int = 0
     ) -> None:
         super().__init__(text)
         self.status, self.wait_s, self.unreachable, self.garbled = status, wait_s, unreachable, garbled
-        self.tries, self.waited_s = 1, 0.0
+        self.tries, self.waited_s, self.known = 1, 0.0, False
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,44 @@ class Answer:
 
 _sessions: dict[int, requests.Session] = {}
 _sessions_lock = threading.Lock()
-ANSWERED: set[str] = set()
-"""Hosts that have answered this process before: they are there, whatever happens to one request."""
+ANSWERED: dict[str, float] = {}
+"""Hosts and ports that have answered this process before, and when they last did: they are there, whatever happens to
+one request."""
+DEAD: dict[str, tuple[float, Trouble]] = {}
+"""Hosts and ports that no try got to, when that was found out, and what is told of it."""
+LEFT_ALONE_S = 20.0
+"""So long that is taken as known: the next row of a table need not find it out again, with all tries and waits."""
+
+
+def place_of(url: str) -> str:
+    """Who is called at an address: the host and the port, by its number or its scheme.
+
+    >>> place_of("https://A.org/b.tif"), place_of("http://me:secret@127.0.0.1:8080/b.tif")
+    ('https://a.org', 'http://127.0.0.1:8080')
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
+
+
+def answered(url: str) -> None:
+    """Note that somebody is there."""
+    ANSWERED[place_of(url)] = time.monotonic()
+    DEAD.pop(place_of(url), None)
+
+
+def leave_alone(trouble: Trouble, since: float) -> None:
+    """Note that no try since then has got to a host; unless it has answered somebody else meanwhile."""
+    if ANSWERED.get(trouble.unreachable, -math.inf) < since:
+        told = Trouble(f"{trouble}, and is asked again after {LEFT_ALONE_S:.0f} s", unreachable=trouble.unreachable)
+        told.tries, told.waited_s, told.known = trouble.tries, trouble.waited_s, True
+        DEAD[trouble.unreachable] = (time.monotonic(), told)
+
+
+def check_reachable(url: str) -> None:
+    """Raise what was found out about a host a moment ago: a `Trouble` with the tries that it took."""
+    found_s, told = DEAD.get(place_of(url), (-math.inf, Trouble("")))
+    if time.monotonic() - found_s < LEFT_ALONE_S:
+        raise copy.copy(told)
 
 
 def kept_session() -> requests.Session:
@@ -130,7 +169,7 @@ def ask(
                 stream=True,
                 allow_redirects=False,
             ) as answer:
-                ANSWERED.add(str(urlsplit(at).hostname))
+                answered(at)
                 target = answer.headers.get("Location") if answer.status_code in REDIRECTS else None
                 if target is None:
                     return Answer(answer.status_code, answer.headers, _body(answer, most_bytes, began), answer.url)
@@ -142,6 +181,7 @@ def ask(
         assert target is not None
         onward = urljoin(at, target)
         check_redirect(at, onward)
+        check_reachable(onward)
         if urlsplit(onward)[:2] != urlsplit(at)[:2]:
             sent = {name: value for name, value in sent.items() if name.lower() in HARMLESS_HEADERS}
         if answer.status_code == 303:
@@ -198,7 +238,7 @@ def trouble_of(error: BaseException, url: str) -> Exception:
         ({"ConnectTimeout", "ConnectTimeoutError"}, f"{host} did not take the call within {CONNECT_S:.0f} s"),
     ):
         if names & known:
-            return Trouble(text, unreachable=True)
+            return Trouble(text, unreachable=place_of(url))
     for known, text in (
         ({"ReadTimeout", "ReadTimeoutError", "TimeoutError"}, f"nothing came for {QUIET_S:g} s"),
         ({"IncompleteRead"}, "the answer was cut short"),

@@ -48,6 +48,31 @@ def test_a_sample_says_what_its_patch_said(placed: PlacedSource, tmp_path: Path)
         assert patch.attrs["noise_removed"] is False
 
 
+class TiltedSource(PlacedSource):
+    """One whose scenes differ in what they say."""
+
+    def read_many(self, *args: Any, **options: Any) -> Any:
+        for number, patch in enumerate(super().read_many(*args, **options)):
+            patch.attrs |= {"placement_error_m": 100.0 - number, "noise_removed": number > 0}
+            yield patch
+
+
+@pytest.mark.parametrize("kind", [PlacedSource, TiltedSource])
+def test_so_does_a_series(kind: type[PlacedSource], tmp_path: Path) -> None:
+    """Of scenes that differ, what holds for all of them: nothing is off by more, nor cleaner than said."""
+    source = kind(size_px=256)
+    options = {"series": True, "bands": ["B02", "VV"], "size_px": 24, "max_cloud": 70}
+    plan = quiet_plan(points_in(source, 1), source, **options)
+    build_corpus(plan, tmp_path / "c")
+    corpus = ds.open_corpus(tmp_path / "c")
+    told = {name: corpus[name].to_numpy()[0] for name in PLACEMENT}
+    if kind is TiltedSource:
+        assert not told["noise_removed"]
+        assert told["placement_error_m"] == 100
+        told |= {name: SAID[name] for name in ("placement_error_m", "noise_removed")}
+    assert told == SAID
+
+
 def test_of_two_sources_each_sample_says_what_its_own_did(
     plain: DemoSource, placed: PlacedSource, tmp_path: Path
 ) -> None:

@@ -215,9 +215,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty(service: FaultService) -> Iterator[FaultService]:
+def faulty(service: FaultService, port: int = 0) -> Iterator[FaultService]:
     service.stopped = threading.Event()
-    server = _Server(("127.0.0.1", 0), type("Faulty", (FaultHandler,), {"service": service}))
+    server = _Server(("127.0.0.1", port), type("Faulty", (FaultHandler,), {"service": service}))
     service.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

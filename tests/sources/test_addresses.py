@@ -18,7 +18,7 @@ from stac_builders import MADE_AOI, made_dn, made_grid
 
 import deepsentinel as ds
 from deepsentinel.errors import ReadError, SourceError
-from deepsentinel.sources.addresses import check_href, check_web
+from deepsentinel.sources.addresses import check_href, check_web, redacted, shown
 from deepsentinel.sources.engine import Want, read_wants
 from deepsentinel.sources.engine.rasters import gdal_path, over_https
 from deepsentinel.sources.web import get_bytes
@@ -279,12 +279,51 @@ def test_a_recipe_on_the_web_reads_no_file_of_mine(service: FaultService, tmp_pa
         ("https://a.org/tiles@2x/x.tif", "https://a.org/tiles@2x/x.tif"),
         ("http://localhost:8000/2020@v1/x.tif", "http://localhost:8000/2020@v1/x.tif"),
         ("http://[::1]:8000/2020@v1/x.tif", "http://[::1]:8000/2020@v1/x.tif"),
+        ("https://a.org:80/2020@v1/x.tif", "https://a.org:80/2020@v1/x.tif"),
+        ("https://a.org/https://b.org/2020@v1", "https://a.org/https://b.org/2020@v1"),
+        ("s3://bucket/2020@v1/x.tif", "s3://bucket/2020@v1/x.tif"),
+        ("file:///C:/me@home.org/x.tif", "file:///C:/me@home.org/x.tif"),
+        ("https://me:12345/6@a.org/x", "https://a.org/x"),
+        ("https://me:p<w@a.org/x", "https://a.org/x"),
+        ("https://a.org/https://me:word@b.org/x", "https://a.org/https://b.org/x"),
+        ("u=https://a.org/x,https://me:word@b.org/y", "u=https://a.org/x,https://b.org/y"),
+        ("/vsicurl/https://a.org/x;https://me:word@b.org", "/vsicurl/https://a.org/x;https://b.org"),
+        ("https://to/ken@a.org/x", "https://a.org/x"),
+        ("s3://key:12/word@bucket/x", "s3://bucket/x"),
     ],
 )
 def test_no_part_of_a_password_is_said(address: str, told: str) -> None:
-    from deepsentinel.sources.addresses import redacted, shown
     from deepsentinel.sources.opened import line_of
 
     assert shown(address) == told
     assert bool(line_of(address, {})) == (address == told), "a line that opens a source says all of its address"
     assert redacted(f"GET {address} failed") == f"GET {told} failed"
+
+
+WORD = "planted"
+JUNK = st.one_of(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=4),
+    st.sampled_from(["", "12", "12/", "://", "@", "@a.org/", "/", "?", "?a=", "#", "<", "'"]),
+)
+SEPARATOR = st.sampled_from(
+    ["", "/", "//", ",", ";", "|", "=", "?u=", "?u=1&v=", "&", "#", "(", "<", "'", '"', "+", ":"]
+)
+BEFORE = st.sampled_from(["", *ON_THE_WEB, "http://localhost:80/x", "https://a.org:80/2@v1/x"])
+
+
+@given(
+    st.lists(st.tuples(BEFORE, SEPARATOR), max_size=3),
+    st.sampled_from(["http://", "https://", "s3://", "HTTPS://"]),
+    st.sampled_from(["me", "me.you", "me@home.org", "", "12"]),
+    st.lists(JUNK, min_size=2, max_size=4),
+    st.sampled_from(["a.org", "a.org:80", "localhost", "[::1]:80", "10.0.0.1"]),
+    st.tuples(SEPARATOR, BEFORE),
+)
+def test_wherever_a_password_is_planted_it_is_not_said(
+    before: list[tuple[str, str]], scheme: str, user: str, junk: list[str], host: str, after: tuple[str, str]
+) -> None:
+    """Behind other addresses and before them, and whatever it holds itself."""
+    outer = "".join(address + separator for address, separator in before)
+    address = f"{outer}{scheme}{user}:{WORD.join(junk)}@{host}/x{''.join(after)}"
+    assert WORD not in shown(address)
+    assert WORD not in redacted(f"GET {address} failed")

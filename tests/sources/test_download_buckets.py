@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import json
+import shutil
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from deepsentinel.sources.download.folder import Damaged, Folder, check_folder
 
 pytest.importorskip("eodag", reason="downloading needs the extra 'download'")
 
-from download_server import DownloadServer, manifest
+from download_server import DownloadServer, manifest, product_zip
 from test_download import NAMES, scenes_of, shop
 
 __all__ = ["shop"]
@@ -78,13 +80,15 @@ def test_products_that_lie_file_by_file_in_a_bucket_come_as_folders(shop, bucket
         assert secret not in last.to_csv() + str(last.attrs) + kept.decode()
 
 
-def listing(shop: DownloadServer, bucket: Any, name: str, **options: Any) -> dict[str, bytes]:
-    """Give a product in the bucket a manifest that lists its files; what it has."""
+def listing(
+    shop: DownloadServer, bucket: Any, name: str, more: dict[str, bytes] | None = None, **options: Any
+) -> dict[str, bytes]:
+    """Give a product in the bucket a manifest that lists its files, and perhaps more; what it has."""
     held = next(one for one in shop.products if one.name == name)
     with zipfile.ZipFile(io.BytesIO(held.data)) as archive:
         members = {member.partition("/")[2]: archive.read(member) for member in archive.namelist()}
     del members["manifest.safe"]
-    listed = members | {"HTML/star.gif": b"for people"}  # which is not in the bucket
+    listed = members | (more or {}) | {"HTML/star.gif": b"for people"}  # which is not in the bucket
     put(bucket, name, "manifest.safe", manifest(name, listed, **options))
     return members
 
@@ -111,14 +115,39 @@ def checked_bytes(safe: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in safe.iterdir() if path.name != "manifest.safe"}
 
 
+READ, UNREAD = "GRANULE/L2A_T32TPS/IMG_DATA/R10m/T32TPS_B04_10m.jp2", "GRANULE/L2A_T32TPS/QI_DATA/FORMAT.xml"
+
+
+@pytest.mark.parametrize(
+    "gone", [READ, UNREAD, "MTD_MSIL2A.xml", "GRANULE/L2A_T32TPS/MTD_TL.xml", "DATASTRIP/x/MTD_DS.xml"]
+)
+@pytest.mark.parametrize("checksum", [True, False])
+def test_only_what_is_read_must_come(shop, bucket, tmp_path, gone, checksum):
+    """Providers that put products together leave out what their makers list."""
+    listing(shop, bucket, NAMES[0], more={gone: b"data"} if "MTD_MSI" not in gone else {})
+    bucket.delete_object(Bucket="eodata", Key=f"Sentinel-2/{NAMES[0]}.SAFE/{gone}")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        got = ds.download(scenes_of(NAMES[:1]), tmp_path / "out", "cop_dataspace_s3", checksum=checksum)
+    if gone in (UNREAD, "DATASTRIP/x/MTD_DS.xml"):
+        assert list(got.status) == ["downloaded"]
+        assert got.note[0] == f"came without {gone}, from which nothing is read"
+        assert not [one for one in told if issubclass(one.category, DeepSentinelWarning)]
+    else:
+        assert list(got.status) == ["failed"]
+        assert f"came without {gone}, which its manifest lists. It came twice" in got.note[0]
+        assert "checksum=False" not in got.note[0], "it would change nothing"
+
+
 @pytest.mark.parametrize("fault", ["flipped", "short", "gone"])
 def test_what_came_file_by_file_and_damaged_is_not_kept(shop, bucket, tmp_path, fault):
-    data = listing(shop, bucket, NAMES[0])["bytes.bin"]
-    put(bucket, NAMES[0], "bytes.bin", data[:-1] + bytes([data[-1] ^ 1]) if fault == "flipped" else data[:-10])
+    name = "MTD_MSIL2A.xml" if fault == "gone" else "bytes.bin"
+    data = listing(shop, bucket, NAMES[0])[name]
+    put(bucket, NAMES[0], name, data[:-1] + bytes([data[-1] ^ 1]) if fault == "flipped" else data[:-3])
     if fault == "gone":
-        bucket.delete_object(Bucket="eodata", Key=f"Sentinel-2/{NAMES[0]}.SAFE/bytes.bin")
+        bucket.delete_object(Bucket="eodata", Key=f"Sentinel-2/{NAMES[0]}.SAFE/{name}")
     out = tmp_path / "out"
-    with pytest.warns(DeepSentinelWarning, match=r"bytes\.bin.*manifest lists.*twice"):
+    with pytest.warns(DeepSentinelWarning, match=rf"{name}.*manifest lists.*twice"):
         got = ds.download(scenes_of(NAMES[:2]), out, "cop_dataspace_s3")
     assert list(got.status) == ["failed", "downloaded"]
     assert sorted(path.name for path in out.iterdir()) == [".downloads", f"{NAMES[1]}.SAFE"]
@@ -129,7 +158,7 @@ def test_what_came_file_by_file_and_damaged_is_not_kept(shop, bucket, tmp_path, 
         assert again.status[0] == "downloaded"
         assert checked(out, NAMES[0]) == "size"
     else:
-        put(bucket, NAMES[0], "bytes.bin", data)
+        put(bucket, NAMES[0], name, data)
         assert ds.download(scenes_of(NAMES[:1]), out, "cop_dataspace_s3").status[0] == "downloaded"
         assert checked(out, NAMES[0]) == "md5"
 
@@ -173,8 +202,8 @@ def test_a_disk_that_is_full_is_not_the_providers_fault(shop, bucket, tmp_path, 
 
 def test_half_a_product_is_replaced_and_a_single_archive_unpacked(shop, bucket, tmp_path):
     half = tmp_path / "out" / f"{NAMES[0]}.SAFE"
-    (half / "GRANULE").mkdir(parents=True)
-    (half / "GRANULE" / "old.jp2").write_bytes(b"half")
+    half.mkdir(parents=True)
+    (half / "bytes.bin").write_bytes(b"half")
     got = ds.download(scenes_of(NAMES[:1]), tmp_path / "out", "cop_dataspace_s3")
     assert list(got.status) == ["downloaded"]
     assert sorted(path.name for path in half.iterdir()) == ["MTD_MSIL2A.xml", "bytes.bin", "manifest.safe"]
@@ -190,3 +219,91 @@ def test_half_a_product_is_replaced_and_a_single_archive_unpacked(shop, bucket, 
         assert path == folder.path / f"{NAMES[1]}.{ending}"
         assert path.is_dir() == extract
         assert list(folder.path.glob(".downloads/*")) == []
+
+
+MINE = ("my_masks/fields.gpkg", "GRANULE/notes.txt")
+
+
+@pytest.mark.parametrize("way", ["adopted", "unpacked"])
+def test_what_else_lies_in_half_a_product_is_kept(tmp_path, way):
+    """And what lay there is never half deleted, however often it happens."""
+    folder = Folder(tmp_path / "out")
+    folder.make()
+    safe = folder.path / f"{NAMES[0]}.SAFE"
+    elsewhere = tmp_path / "archive"
+    elsewhere.mkdir()
+    (elsewhere / "T_B04.jp2").write_bytes(b"of another")
+    for turn in ("", "2"):
+        shutil.rmtree(safe, ignore_errors=True)
+        for member in (*MINE, "bytes.bin", "GRANULE/T_B02.jp2"):
+            (safe / member).parent.mkdir(parents=True, exist_ok=True)
+            (safe / member).write_bytes(f"{member}{turn}".encode())
+        (safe / "IMG_DATA").symlink_to(elsewhere)
+        inside = {
+            "bytes.bin": b"new",
+            "GRANULE/T_B02.jp2": b"new",
+            "IMG_DATA/T_B04.jp2": b"new",
+            "manifest.safe": b"<x/>",
+        }
+        inside["MTD_MSIL2A.xml"] = b"<x/>"
+        if way == "adopted":
+            made = folder.part(NAMES[0]) / safe.name
+            for member, data in inside.items():
+                (made / member).parent.mkdir(parents=True, exist_ok=True)
+                (made / member).write_bytes(data)
+            path = folder.adopt(NAMES[0], made, extract=True)
+        else:
+            with zipfile.ZipFile(folder.part(NAMES[0]), "w") as archive:
+                for member, data in inside.items():
+                    archive.writestr(f"{safe.name}/{member}", data)
+            path = folder.finish(NAMES[0], extract=True)
+        assert {
+            file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()
+        } == inside
+        aside = safe.with_name(f"{safe.name}.before{turn}")
+        assert sorted(file.relative_to(aside).as_posix() for file in aside.rglob("*") if not file.is_dir()) == sorted(
+            MINE
+        )
+        assert (aside / MINE[0]).read_text() == f"{MINE[0]}{turn}"
+        assert (elsewhere / "T_B04.jp2").read_bytes() == b"of another"
+        assert f"what else lay in {safe.name} is kept in {safe.name}.before" in folder.remark(NAMES[0], path)
+    assert list(folder.path.glob(".downloads/*")) == []
+
+
+@pytest.mark.parametrize("kind", ["more in it", "something else", "cut short", "the same"])
+def test_an_archive_that_is_replaced_is_kept_if_it_holds_more(tmp_path, kind):
+    folder = Folder(tmp_path)
+    folder.make()
+    old = tmp_path / f"{NAMES[0]}.zip"
+    new = product_zip(NAMES[0])
+    more = {f"{NAMES[0]}.SAFE/my_masks/fields.gpkg": b"mine"}
+    was = {
+        "more in it": product_zip(NAMES[0], inside=more),
+        "something else": b"my own notes",
+        "cut short": new[:1000],
+        "the same": new,
+    }[kind]
+    old.write_bytes(was)
+    folder.part(NAMES[0]).write_bytes(new)
+    assert folder.finish(NAMES[0], extract=False) == old
+    assert old.read_bytes() == new
+    aside = tmp_path / f"{old.name}.before"
+    if kind in ("cut short", "the same"):
+        assert not aside.exists()
+    else:
+        assert aside.read_bytes() == was
+
+
+def test_a_product_that_is_a_link_is_left_where_it_leads(tmp_path):
+    folder = Folder(tmp_path / "out")
+    folder.make()
+    kept = tmp_path / "archive"
+    kept.mkdir()
+    (kept / "bytes.bin").write_bytes(b"of another")
+    safe = folder.path / f"{NAMES[0]}.SAFE"
+    safe.symlink_to(kept)
+    folder.part(NAMES[0]).write_bytes(product_zip(NAMES[0]))
+    folder.finish(NAMES[0], extract=True)
+    assert not safe.is_symlink()
+    assert (kept / "bytes.bin").read_bytes() == b"of another"
+    assert (folder.path / f"{safe.name}.before").is_symlink()

@@ -17,7 +17,10 @@ from typing import Any
 
 import ee
 import numpy as np
+import pandas as pd
 import pytest
+import requests
+import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from ee_server import PROJECT, EarthEngine, initialise, served
@@ -28,6 +31,7 @@ from source_kinds import END, SIZE_PX, START, World
 
 import deepsentinel as ds
 from deepsentinel.errors import InputError, ReadError, SourceError
+from deepsentinel.sources import wire as all_wire
 from deepsentinel.sources.demo import DemoSource
 from deepsentinel.sources.earthengine import wire
 from deepsentinel.sources.patience import reading_until
@@ -416,6 +420,36 @@ def test_a_host_that_is_not_there(world: World, waits: list[float], monkeypatch:
     with pytest.raises(SourceError, match="does not answer"):  # no such name: the tests resolve none
         nowhere.search(world.area, START, END)
     assert len(waits) == 1
+
+
+def test_a_service_that_went_away_is_found_out_once_for_a_table(
+    signed: Any, world: World, grid: GeoBox, service: EarthEngine, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = signed.search(world.area, START, END, sensors="S2")
+    scenes = scenes[scenes["crs"] == "EPSG:32631"]
+    transport = ee.data._get_state().http_transport
+    asked: list[str] = []
+
+    def nobody(self: Any, uri: str, *_: Any) -> Any:
+        asked.append(uri)
+        refused = urllib3.exceptions.NewConnectionError(None, "refused")  # type: ignore[arg-type]
+        raise requests.ConnectionError(urllib3.exceptions.MaxRetryError(None, uri, refused))  # type: ignore[arg-type]
+
+    table = pd.concat([scenes] * 20)
+    with monkeypatch.context() as away:
+        away.setattr(type(transport), "_once", nobody)
+        # It answered a moment ago: who is refused twice is not enough yet.
+        assert not any(signed.read_many(table[:2], grid, bands=["B04"], threads=1))
+        assert not all_wire.DEAD
+        all_wire.ANSWERED[all_wire.place_of(service.url)] -= wire.LATELY_S + 1
+        asked.clear()
+        failures = list(signed.read_many(table, grid, bands=["B04"], threads=1))
+    assert len(asked) == wire.UNREACHABLE_TRIES
+    for failure in failures:
+        assert failure.s2_id in str(failure.error)
+        assert "Earth Engine does not answer" in str(failure.error)
+    monkeypatch.setattr(all_wire, "LEFT_ALONE_S", 0.0)
+    assert all(signed.read_many(table[:2], grid, bands=["B04"]))
 
 
 def test_redirects_are_not_followed(signed: Any, world: World, service: EarthEngine) -> None:

@@ -21,6 +21,7 @@ from safe_builders import EPSG, LEFT, SIZE, TOP, demo_products, small_dn, small_
 import deepsentinel as ds
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, ReadError, SourceError
 from deepsentinel.sources.safe.files import parse_xml
+from deepsentinel.sources.safe.finding import find_paths
 
 AREA = (4.385, 49.635, 4.395, 49.64)
 GRID = GeoBox((SIZE, SIZE), from_origin(LEFT, TOP, 10, 10), f"EPSG:{EPSG}")
@@ -171,6 +172,24 @@ def test_products_of_2016_hold_several_tiles_under_long_names(tmp_path: Path) ->
         assert patch.attrs["level"] == "L1C"
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_tiles_of_one_old_product_in_folders_of_their_own_are_scenes_of_their_own(tmp_path: Path, first: int) -> None:
+    """As they were downloaded tile by tile: each states the name of the product that they are of."""
+    uri = "S2A_OPER_PRD_MSIL1C_PDMC_20160101T120000_R094_V20160101T105620_20160101T105620"
+    tiles = {"31UEQ": 1, "31UFQ": 2}
+    for number, (tile, seed) in enumerate(tiles.items()):
+        safe = small_safe(tmp_path / tile, tile=tile, seed=seed, baseline="02.01", level="1C", bands=["B02"])
+        xml = safe / "MTD_MSIL1C.xml"
+        xml.write_text(xml.read_text().replace(safe.name, f"{uri}.SAFE"))
+        safe.rename(tmp_path / f"{number if first == 0 else 9 - number}.SAFE")
+        (tmp_path / tile).rmdir()
+    source = ds.open_source(tmp_path)
+    scenes = source.search(AREA)
+    assert sorted(scenes.id) == [f"{uri}_T{tile}" for tile in tiles], "as in a product that holds both"
+    for _, row in scenes.iterrows():
+        np.testing.assert_array_equal(source.read(row, GRID)["B02"], expected("B02", 0, tiles[row.tile]))
+
+
 # -- which product -----------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +216,20 @@ def test_a_product_beside_its_archive_is_one(tmp_path: Path) -> None:
     shutil.copytree(safe, tmp_path / "kept" / safe.name)
     zipped(safe)
     assert len(ds.open_source(tmp_path).search(AREA)) == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("partial", ["folder", "archive"])
+def test_of_a_product_and_its_archive_the_whole_one_is_read_and_nothing_is_missed(tmp_path: Path, partial: str) -> None:
+    safe = small_safe(tmp_path, bands=["B02", "B04"])
+    shutil.copytree(safe, tmp_path / "kept" / safe.name)
+    kept = tmp_path / "kept" / safe.name
+    next((kept if partial == "folder" else safe).rglob("*_B04_10m.jp2")).unlink()
+    zipped(safe)
+    source = ds.open_source(tmp_path)
+    found = source.search(AREA)
+    assert len(found) == 1
+    np.testing.assert_array_equal(source.read(found.iloc[0], GRID, bands=["B04"])["B04"], expected("B04", -1000))
 
 
 def test_of_two_processings_the_newest_is_found_and_both_can_be_read(tmp_path: Path) -> None:
@@ -280,6 +313,94 @@ def test_a_folder_that_cannot_be_listed_is_no_product(
     assert len(ds.open_source(tmp_path).search(AREA)) == 1
     with pytest.raises(InputError, match=r"no catalog\.json|without a catalog\.json"):
         ds.open_source(tmp_path / closed)
+
+
+def test_products_are_found_however_deep_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As services lay out their mirrors: by mission, instrument, level and day."""
+    deep = tmp_path / "mirror/Sentinel-2/MSI/L2A/2018/05/08"
+    whole = small_safe(deep, seed=1)
+    zipped(small_safe(deep.parent / "09/again", tile="31UFQ"))
+    bare = tmp_path / "mirror/a/b/c/d/e/f/renamed"
+    shutil.copytree(small_safe(tmp_path / "elsewhere", day="2021-06-09"), bare)
+    # What we keep of radar ourselves is no download.
+    monkeypatch.setenv("DEEPSENTINEL_CACHE", str(tmp_path / "mirror" / "kept"))
+    kept = tmp_path / "mirror/kept/safe/S1A_IW_GRDH_1SDV_20180508-abc"
+    kept.mkdir(parents=True)
+    (kept / "vv.tif").touch()
+    # Not into a product: what lies in it is its own.
+    small_safe(whole / "HTML", tile="31UGQ")
+    # Neither round and round.
+    (deep / "up").symlink_to(tmp_path / "mirror", target_is_directory=True)
+    source = ds.open_source(tmp_path / "mirror")
+    found = source.search(AREA)
+    assert sorted(found.tile) == ["31UEQ", "31UEQ", "31UFQ"]
+    assert len(list(find_paths(tmp_path / "mirror"))) == 3
+    row = found[found.id == whole.stem].iloc[0]
+    np.testing.assert_array_equal(source.read(row, GRID)["B04"], expected("B04", -1000, 1))
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "product").symlink_to(bare, target_is_directory=True)
+    assert len(ds.open_source(tmp_path / "linked").search(AREA)) == 1
+
+
+def test_a_folder_of_ordinary_files_is_gone_through_without_opening_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_safe(tmp_path)
+    for number in range(3000):
+        ending = (".txt", ".csv", ".tif", ".json", ".png", "")[number % 6]
+        (tmp_path / f"{number}{ending}").touch()
+    (tmp_path / "maps.zip").write_bytes(b"PK")
+    opened: list[str] = []
+    for name in ("open", "stat", "lstat"):
+        ours = getattr(os, name)
+
+        def noted(path: Any, *args: Any, ours: Any = ours, **kwargs: Any) -> Any:
+            opened.append(str(path))
+            return ours(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, noted)
+    inside = zipfile.ZipFile
+
+    def unzipped(path: Any, *args: Any, **kwargs: Any) -> Any:
+        opened.append("zip")
+        return inside(path, *args, **kwargs)
+
+    monkeypatch.setattr(zipfile, "ZipFile", unzipped)
+    assert len(list(find_paths(tmp_path))) == len(list(find_paths(tmp_path))) == 1
+    assert len(opened) < 20, opened
+    assert opened.count("zip") == 1, "one that has not changed is not opened again"
+
+
+def test_what_lies_among_products_and_is_none_is_told_once(tmp_path: Path) -> None:
+    whole = zipped(small_safe(tmp_path))
+    for name in ("borders", "dem", "hedges", "soils"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as file:
+            file.writestr(f"{name}.shp", "x")
+    (tmp_path / "broken.zip").write_bytes(whole.read_bytes()[:-3000])
+    cut = tmp_path / f"2021/{whole.stem.replace('20210604', '20210609')}.SAFE.incomplete"
+    shutil.copytree(small_safe(tmp_path / "elsewhere"), cut)
+    shutil.rmtree(tmp_path / "elsewhere")
+    (tmp_path / f"{whole.name}.part").write_bytes(b"PK")
+    (tmp_path / "Unconfirmed 12.crdownload").write_bytes(b"PK")
+    ordinary = ("a.txt", "a.csv", "a.json", "a.gpkg", "a.qml", "a.tif", "a.tif.aux.xml", "a.png", ".x.part", "part")
+    for name in ordinary:
+        (tmp_path / name).write_text("x")
+    source = ds.open_source(tmp_path)
+    with pytest.warns(DeepSentinelWarning) as told:
+        assert list(source.search(AREA).id) == [whole.stem]
+    said = sorted(str(each.message) for each in told)
+    assert said == [
+        f"{source.name}: 3 download(s) such as {whole.name}.part, Unconfirmed 12.crdownload, {cut.name} were left out: "
+        "by their names they are not finished. The other products are used.",
+        f"{source.name}: 5 archive(s) such as borders.zip, broken.zip, dem.zip were left out: they hold no Sentinel "
+        "product, or are damaged. The other products are used.",
+    ]
+    (tmp_path / f"{whole.name}.part").write_bytes(b"PK and more")
+    assert len(source.search(AREA)) == 1, "told once, not at every search"
+    (tmp_path / "late.zip").write_bytes(b"PK")
+    with pytest.warns(DeepSentinelWarning, match=r"1 archive\(s\) such as late\.zip were left out") as told:
+        source.search(AREA)
+    assert len(told) == 1
 
 
 def test_what_is_downloaded_later_is_found(tmp_path: Path) -> None:

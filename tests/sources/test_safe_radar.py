@@ -23,6 +23,7 @@ from safe_builders import edited, grd_product, zipped
 
 import deepsentinel as ds
 from deepsentinel.errors import DeepSentinelWarning, InputError, NothingFoundError, ReadError, SourceError
+from deepsentinel.sources import patience
 from deepsentinel.sources.engine import reading_until
 from deepsentinel.sources.safe import render
 from deepsentinel.sources.safe.calibration import Calibration
@@ -485,6 +486,56 @@ def test_a_scene_is_placed_once_however_many_read_it(
         other.read(other.search(SEA).iloc[0], grid)
     assert len(calls) == 3
     assert len(list(cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize("how", ["read", "series", "many", "beside", "worker"])
+def test_placing_a_scene_is_shown_to_who_waits_for_it(
+    real: Path, annotations: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """In the thread that reads, whichever thread does it; and only when it has to be done."""
+    monkeypatch.setattr(render, "BLOCK_PX", 128)
+    shown: list[tuple[str, int, int, bool]] = []
+
+    def bar(items: Any, *, total: int, what: str, unit: str) -> Any:
+        seen = 0
+        for item in items:
+            yield item
+            seen += 1
+        shown.append((what, seen, total, threading.current_thread() is threading.main_thread()))
+
+    monkeypatch.setattr(patience, "progress", bar)
+    copied = render._copy
+    # Slow enough to be waited for.
+    monkeypatch.setattr(render, "_copy", lambda *args: (time.sleep(3 * patience.POLL_S), copied(*args)))
+    source, row = scene(tmp_path, np.full((LINES, PIXELS), 300, "uint16"), real)
+    place = far(annotations[1]["hh"].points[500, 525])
+    if how == "worker":
+        monkeypatch.setattr(patience.multiprocessing, "parent_process", lambda: "somebody")
+
+    def read() -> Any:
+        if how == "series":
+            return source.read(source.search(SEA), place)
+        if how == "many":
+            return next(iter(source.read_many(row, [place] * 2)))
+        return source.read(row, place)
+
+    if how == "beside":
+        reading = threading.Thread(target=read)
+        reading.start()
+        reading.join()
+    else:
+        assert not read()["HH"].isnull().any()
+    if how == "worker":
+        assert shown == []
+        return
+    ((what, seen, total, main),) = shown
+    assert re.fullmatch(r"placing S1A_EW_GRDM_1SDH_\w+, once", what)
+    assert main == (how != "beside")
+    assert total > 100
+    assert seen == total
+    shown.clear()
+    read()
+    assert shown == [], "it is there already"
 
 
 WORKER = """

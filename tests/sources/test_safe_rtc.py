@@ -133,5 +133,4 @@ def test_what_lies_on_no_map_is_told(tmp_path: Path) -> None:
 def test_rasters_of_something_else_are_none_of_our_business(tmp_path: Path) -> None:
     write(tmp_path / "all" / f"{PC}_VV.tif", power("VV"))
     write(tmp_path / "all" / "dem.tif", power("VV"))
-    (tmp_path / "all" / "notes.zip").write_bytes(b"not a zip")
     assert list(ds.open_source(tmp_path / "all").search(AREA).id) == [PC]

@@ -1,8 +1,8 @@
 """`ds.download`: the products behind chosen scenes, whole, on the user's own disk, where `ds.open_source` reads them.
 
 A thin layer on EODAG, which knows the providers and who may enter (`provider`). Ours are: which product a scene is
-(`names`), what is there already (`folder`), files that go on where they were cut (`transfer`), and everything at once
-(`work`).
+(`names`), what is there already (`folder`, `placing`), files that go on where they were cut (`transfer`), and
+everything at once (`work`).
 """
 
 from __future__ import annotations

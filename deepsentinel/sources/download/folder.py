@@ -9,6 +9,7 @@ A product gets its name when it is whole and checked, so a reader never sees hal
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -26,12 +27,19 @@ import numpy as np
 from deepsentinel.errors import InputError, SourceError
 from deepsentinel.files import atomic_folder, write_text
 from deepsentinel.sources.safe.files import SIGNS, Product, open_product, without_dots
+from deepsentinel.sources.safe.optical import PRODUCT_XML, TILE_XML
+
+from .placing import BEFORE, flush, put_in_place
 
 WORK = ".downloads"
 # How STAC writes checksums: a number for the algorithm, the length in bytes, then the digest.
 MULTIHASHES = {"d50110": "md5", "1114": "sha1", "1220": "sha256", "1340": "sha512", "1e20": "blake3"}
 # For people to look at: a product is whole without them, and not every provider keeps them.
 EXTRAS = re.compile(r"(HTML|rep_info|preview|support)/|INSPIRE\.xml$")
+# What scenes are read from: a product without one of them is not whole.
+READ = re.compile(
+    rf"{PRODUCT_XML}|GRANULE/[^/]+/({TILE_XML}|IMG_DATA/.+)|annotation/([^/]+|calibration/[^/]+)|measurement/.+"
+)
 PIECE = 1 << 20
 
 _busy: set[Path] = set()
@@ -40,6 +48,10 @@ _busy_lock = Lock()
 
 class Damaged(SourceError):
     """What came is not what the provider has."""
+
+
+class Incomplete(Damaged):
+    """A file that is read did not come: no checksum is to blame."""
 
 
 class Busy(SourceError):
@@ -144,13 +156,13 @@ class Folder:
         part = made or self.part(name)
         target = self.path / f"{name}.zip"
         if not extract:
-            _flush(part)
-            part.replace(target)
-            _flush(self.path)
+            flush(part)
+            put_in_place(part, target)
             return target
         target = self.path / f"{name}.SAFE"
         product = open_product(part)
-        with atomic_folder(target, replace=True) as folder, zipfile.ZipFile(part) as archive:
+        made = self.path / WORK / target.name
+        with atomic_folder(made, replace=True) as folder, zipfile.ZipFile(part) as archive:
             # Names that lead outside have been refused; each member is opened by us and written where we say.
             for member in product.sizes:
                 file = folder / member
@@ -159,6 +171,7 @@ class Folder:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(product.member(member)) as data, file.open("wb") as out:
                     shutil.copyfileobj(data, out, PIECE)
+        put_in_place(made, target)
         part.unlink()
         return target
 
@@ -168,12 +181,28 @@ class Folder:
         if made.is_file():
             target = self.finish(name, extract=extract, made=made)
         else:
-            # Half of it may lie there, by whomever: ours takes its place.
-            with atomic_folder(target, replace=True) as folder:
+            flushed = self.path / WORK / target.name
+            with atomic_folder(flushed, replace=True) as folder:
                 folder.rmdir()
                 made.rename(folder)
+            put_in_place(flushed, target)
         shutil.rmtree(self.part(name), ignore_errors=True)
         return target
+
+    def remark(self, name: str, path: Path) -> str:
+        """What there is to say of a product that has come to a path."""
+        said = []
+        if path.is_dir():
+            with suppress(SourceError):
+                product = open_product(path)
+                listed = [member for member, (size, *_) in _listed(product).items() if size != 0]
+                lacks = [one for one in listed if not product.sizes.get(one) and not READ.fullmatch(one)]
+                if lacks := [one for one in lacks if not EXTRAS.match(one)]:
+                    more = f" and {len(lacks) - 3} more" if len(lacks) > 3 else ""
+                    said.append(f"came without {', '.join(lacks[:3])}{more}, from which nothing is read")
+        if kept := sorted(self.path.glob(f"{glob.escape(path.name)}{BEFORE}*")):
+            said.append(f"what else lay in {path.name} is kept in {', '.join(other.name for other in kept)}")
+        return "; ".join(said)
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------
@@ -219,9 +248,10 @@ def check_folder(
 ) -> str:
     """Whether a folder that came file by file is the product that was meant, as `Damaged` if not; how that was told.
 
-    By what the product's own manifest lists: that each file is there, its size, and its checksum if `sums`. Where it
-    lists nothing, or with `sums=False`, by the bytes that the provider `announced`. What it says is what was compared:
-    "md5", "size", or "nothing" where nobody states anything.
+    By what the product's own manifest lists: that each file that is read is there (not every provider keeps the rest),
+    the size of all that is there, and its checksum if `sums`. Where it lists nothing, or with `sums=False`, by the
+    bytes that the provider `announced`. What it says is what was compared: "md5", "size", or "nothing" where nobody
+    states anything.
     """
     try:
         product = open_product(path)
@@ -233,10 +263,10 @@ def check_folder(
     told = set()
     for member, (size, algorithm, digest) in listed.items():
         has = product.sizes.get(member, 0)
-        if not has and (EXTRAS.match(member) or size == 0):
-            continue
+        if not has and size != 0 and READ.fullmatch(member):
+            raise Incomplete(f"{name} came without {member}, which its manifest lists.")
         if not has:
-            raise Damaged(f"{name} came without {member}, which its manifest lists.")
+            continue
         if not sums and announced is not None:
             continue
         if size is not None and has != size:
@@ -325,15 +355,6 @@ def _noted(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, Mapping) else {}  # type: ignore[return-value]
-
-
-def _flush(path: Path) -> None:
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _locked(path: Path) -> int | None:

@@ -19,7 +19,6 @@ from deepsentinel.errors import SourceError
 from deepsentinel.sources.addresses import check_web, shown
 from deepsentinel.sources.web import BUSY, asked_wait_s, hint, insist
 from deepsentinel.sources.wire import (
-    ANSWERED,
     CONNECT_S,
     HARMLESS_HEADERS,
     MOST_REDIRECTS,
@@ -27,6 +26,7 @@ from deepsentinel.sources.wire import (
     REDIRECTS,
     SLOW_BYTES_PER_S,
     Trouble,
+    answered,
     check_redirect,
     kept_session,
     trouble_of,
@@ -101,11 +101,11 @@ class Transfer:
 
     def run(self) -> int:
         """Bring all of it; how many bytes it has."""
-        host = urlsplit(self.url).hostname
         while True:
             before = self._size()
             try:
-                return insist(self._once, self._tell, host=host, tries=TRIES, backoff_s=BACKOFF_S, sleep=self._wait)
+                # Without its address: who downloads has time, and each product is worth all tries.
+                return insist(self._once, self._tell, tries=TRIES, backoff_s=BACKOFF_S, sleep=self._wait)
             except Cut:
                 if self._size() - before < WORTHWHILE_BYTES:
                     raise
@@ -240,7 +240,7 @@ class Transfer:
             # Outside of the `except`: what libraries raise carries whole addresses, and would be printed along.
             if problem is not None:
                 raise problem
-            ANSWERED.add(str(urlsplit(at).hostname))
+            answered(at)
             target = answer.headers.get("Location") if answer.status_code in REDIRECTS else None
             if target is None:
                 return answer

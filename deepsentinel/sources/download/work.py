@@ -19,9 +19,9 @@ from typing import Any
 from deepsentinel.errors import SourceError
 from deepsentinel.files import folder_bytes
 from deepsentinel.sources.addresses import redacted
-from deepsentinel.sources.safe.files import find_paths
+from deepsentinel.sources.safe.finding import find_paths
 
-from .folder import Busy, Damaged, Folder, check_folder, check_whole, digest_of
+from .folder import Busy, Damaged, Folder, Incomplete, check_folder, check_whole, digest_of
 from .provider import FULL, NotSignedIn, Product, Provider
 from .transfer import Fetching, Stopped, Transfer
 
@@ -261,7 +261,7 @@ class Crew:
                 self.folder.drop(job.name)
                 meter.add(-size)
                 if attempt == 2:
-                    excuse = self._excuse(checksum, product)
+                    excuse = "" if isinstance(error, Incomplete) else self._excuse(checksum, product)
                     raise Damaged(f"{error} It came twice, wrong both times.{excuse}") from error
         if product.by_http:
             path = self.folder.finish(job.name, extract=self.extract)
@@ -280,7 +280,7 @@ class Crew:
             **dict.fromkeys(("etag", "modified", "total", "order", "ordered_s", "asked_s", "every_s", "failures")),
         )
         job.size = size
-        job.is_now("downloaded", path=path)
+        job.is_now("downloaded", self.folder.remark(job.name, path), path=path)
 
     def _excuse(self, checksum: str | None, product: Product) -> str:
         if not (digest_of(checksum) if product.by_http else self.checksum):

@@ -17,12 +17,15 @@ import urllib3
 
 from deepsentinel.sources.patience import wait
 from deepsentinel.sources.web import BUSY, MAX_WAIT_S, UNREACHABLE_TRIES, asked_wait_s
+from deepsentinel.sources.wire import Trouble, answered, check_reachable, leave_alone, place_of
 
 TRIES = 7
 BACKOFF_S = 1.0
 CONNECT_S = 15.0
 # Earth Engine itself gives up on a computation after five minutes.
 TIMEOUT_S = 330.0
+# Two tries are soon over: if it has answered anybody so lately, it is not taken for dead by them.
+LATELY_S = 10.0
 CHUNK_BYTES = 1 << 18
 # The bytes are as they were before they were packed for the way.
 _UNPACKED = ("content-encoding", "content-length", "transfer-encoding")
@@ -62,14 +65,25 @@ class Transport:
         self, uri: str, method: str = "GET", body: Any = None, headers: Any = None, **_ignored: Any
     ) -> tuple[Any, bytes]:
         """One request, as httplib2 would make it: the answer's head and its bytes."""
+        try:
+            check_reachable(uri)
+        except Trouble as trouble:
+            raise _given_up(str(trouble), None) from None
+        began, nobody = time.monotonic(), True
         for attempt in range(1, TRIES + 1):
             wait_s = self._random.uniform(0.5, 1.0) * BACKOFF_S * 2 ** (attempt - 1)
             try:
                 status, said, content = self._once(uri, method, body, headers)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                nobody = nobody and _nobody_there(error)
                 if attempt == TRIES or (_nobody_there(error) and attempt >= UNREACHABLE_TRIES):
-                    raise _given_up(f"{plain(error)}, {attempt} times", None) from None
+                    told = f"{plain(error)}, {attempt} times"
+                    if nobody:
+                        leave_alone(Trouble(told, unreachable=place_of(uri)), since=began - LATELY_S)
+                    raise _given_up(told, None) from None
             else:
+                answered(uri)
+                nobody = False
                 if status not in BUSY:
                     return Head(status, said), content
                 if attempt == TRIES:

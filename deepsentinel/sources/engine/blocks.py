@@ -20,7 +20,7 @@ import numpy as np
 import rasterio
 
 from deepsentinel.errors import InputError, ReadError
-from deepsentinel.sources.patience import POLL_S, STOPPED, reading_until, unwanted
+from deepsentinel.sources.patience import POLL_S, STOPPED, Work, reading_until, unwanted, watched
 
 from .crew import Crew
 from .rasters import is_remote
@@ -141,11 +141,13 @@ def _threads(count: int, name: str, stop: threading.Event) -> Iterator[Callable[
         pool.shutdown(wait=not hanging, cancel_futures=True)
 
 
-def _awaited(work: Future[T], stop: threading.Event) -> T | None:
-    """What a thread makes; None once nobody wants it."""
+def _awaited(work: Future[T], stop: threading.Event, told: deque[Work] | None = None) -> T | None:
+    """What a thread makes; None once nobody wants it. What it has `told` on its way is shown."""
     while wait([work], timeout=POLL_S).not_done:
         if stop.is_set():
             return None
+        while told:
+            told.popleft().watch(stop.is_set)
     return work.result()
 
 
@@ -183,10 +185,11 @@ def _chunks(
 ) -> Iterator[Results]:
     source = iter(groups)
     stop = _Stop()
+    told: deque[Work] = deque()
 
     def chunk(most_bytes: float, most_files: int) -> tuple[list[Results], bool, BaseException | None]:
         """The next groups' results, whether there may be more, and what broke the supply."""
-        with reading_until(stop.is_set):
+        with reading_until(stop.is_set), watched(told):
             return gathered_and_read(most_bytes, most_files)
 
     def gathered_and_read(most_bytes: float, most_files: int) -> tuple[list[Results], bool, BaseException | None]:
@@ -215,7 +218,7 @@ def _chunks(
         try:
             waiting: Future[tuple[list[Results], bool, BaseException | None]] = begin(chunk, size, number)
             while more:
-                came = _awaited(waiting, stop)
+                came = _awaited(waiting, stop, told)
                 if came is None or stop.is_set():  # whoever takes the results is told, and not kept waiting
                     raise ReadError(STOPPED)
                 ready, more, broken = came

@@ -15,7 +15,6 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from deepsentinel.errors import ReadError, SourceError
 from deepsentinel.sources.addresses import shown
@@ -100,7 +99,7 @@ def fetch_range(href: str, first: int, count: int) -> Bytes:
 
     problem: Exception
     try:
-        return insist(once, tell, host=urlsplit(href).hostname, tries=TRIES, backoff_s=BACKOFF_S)
+        return insist(once, tell, at=href, tries=TRIES, backoff_s=BACKOFF_S)
     except TooLarge:
         problem = ReadError(
             f"{shown(href)} cannot be read in parts: its server ignores range requests, and it is larger than "

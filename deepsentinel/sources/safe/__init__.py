@@ -1,8 +1,8 @@
 """Products on the user's own disk as a source: .SAFE folders, zipped or not, and terrain-corrected radar GeoTIFFs.
 
-`files` finds what lies there; `optical` (Sentinel-2), `rtc` (radar GeoTIFFs) and `radar` (Sentinel-1 GRD over sea) turn
-products into items. Of GRD `calibration` knows the numbers, `places` where its pixels lie, `render` puts both together,
-and `sea` says where that may be done.
+`finding` finds what lies there and `files` opens it; `optical` (Sentinel-2), `rtc` (radar GeoTIFFs) and `radar`
+(Sentinel-1 GRD over sea) turn products into items. Of GRD `calibration` knows the numbers, `places` where its pixels
+lie, `render` puts both together, and `sea` says where that may be done.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from deepsentinel.progress import progress
 from deepsentinel.sources.assets import AssetRef, Item
 from deepsentinel.sources.base import When
 from deepsentinel.sources.catalog import Prune, StaticCatalog
+from deepsentinel.sources.choices import ABSENT
 from deepsentinel.sources.harmonise import Offset
 from deepsentinel.sources.plans import Methods, Plan
 from deepsentinel.sources.query import Query
 from deepsentinel.sources.stac import Row, StacSource
 
-from .files import RASTERS, Product, find_paths, has_jpeg2000, is_image, may_hold_products, open_product, stamp_of
+from .files import Product, has_jpeg2000, is_image, open_product, stamp_of
+from .finding import RASTERS, look_through, may_hold_products, passed_over
 from .optical import ANGLES, PRODUCT_XML, lacks_offsets, optical_items
 from .radar import GRD_KEY
 from .rtc import Raster, rtc_items
@@ -51,6 +53,7 @@ class Shelf(StaticCatalog):
         self._reading = Lock()
         self._known: dict[Path, tuple[Any, list[Item]]] = {}
         self._remarks: list[str] = []
+        self._passed: set[Path] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.location, self.s1_crs)
@@ -58,17 +61,25 @@ class Shelf(StaticCatalog):
     def items(self, worth: Prune | None = None) -> Iterator[Item]:
         """Every item of every product that is there now."""
         with self._reading:
-            paths = [path for path in find_paths(self.path) if path.suffix.lower() not in RASTERS]
+            there = list(look_through(self.path))
+            products = [path for path, kind in there if kind == "product"]
+            paths = [path for path in products if path.suffix.lower() not in RASTERS]
             fresh = [path for path in paths if self._known.get(path, (None,))[0] != stamp_of(path)]
             for path in progress(fresh, total=len(fresh), what="looking at products", unit="product"):
                 self._known[path] = (stamp_of(path), self._look(path))
             self._known = {path: known for path, known in self._known.items() if path in set(paths)}
             found = [item for path in paths for item in self._known[path][1]]
-            found += self._rasters()
-        # A product and its archive beside it are one; the folder needs no unpacking.
+            found += self._rasters([path for path in products if path.suffix.lower() in RASTERS])
+            others = [(path, kind) for path, kind in there if kind != "product" and path not in self._passed]
+            self._passed.update(path for path, _ in others)
+            self._remarks += passed_over(others)
+        # A product and its archive beside it are one: the whole one is taken, and the folder, which needs no unpacking.
         seen: dict[tuple[Any, str], Item] = {}
-        for item in sorted(found, key=_is_zipped):
-            seen.setdefault((item["collection"], item["id"]), item)
+        for item in sorted(found, key=lambda item: (len(item["properties"].get(ABSENT, ())), _is_zipped(item))):
+            kept = seen.setdefault((item["collection"], item["id"]), item)
+            if kept is not item and ABSENT not in kept["properties"]:  # nobody misses what the other one lacks
+                lacks = (f"{item['id']} lacks ", f"{item['id']} (in ")
+                self._remarks = [told for told in self._remarks if not told.startswith(lacks)]
         yield from seen.values()
 
     def remarks(self) -> list[str]:
@@ -94,9 +105,8 @@ class Shelf(StaticCatalog):
         self._remarks += remarks
         return items
 
-    def _rasters(self) -> list[Item]:
+    def _rasters(self, paths: list[Path]) -> list[Item]:
         """Loose GeoTIFFs: read together, because one scene is several of them."""
-        paths = [path for path in find_paths(self.path) if path.suffix.lower() in RASTERS]
         stamp = tuple((path, stamp_of(path)) for path in paths)
         if self._known_rasters[0] != stamp:
             items, remarks = rtc_items(Raster(path.stem, path.parent.name, path.as_posix()) for path in paths)
@@ -175,8 +185,8 @@ class SafeSource(StacSource):
         path = Path(location).expanduser()
         if not may_hold_products(path):
             raise InputError(
-                f"{path} holds no downloaded product: no .SAFE folder, no zipped one, no Sentinel-1 GeoTIFF. Give the "
-                "folder they lie in (at most three folders deep), or one of them."
+                f"{path} holds no downloaded product: no .SAFE folder, no zipped one, no Sentinel-1 GeoTIFF. Give a "
+                "folder they lie below, or one of them."
             )
         super().__init__(
             location,

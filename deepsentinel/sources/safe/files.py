@@ -1,4 +1,4 @@
-"""Downloaded products on disk, zipped or not: what there is, and the bytes of one member. Nothing is ever unpacked.
+"""A downloaded product on disk, zipped or not: what is in it, and the bytes of one member. Nothing is ever unpacked.
 
 A product is known by what lies in it and never by paths that it states itself: only names that the folder or archive
 really has are opened, archives with names that lead outside are refused, and XML is read without a document type, so
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -19,13 +19,8 @@ from xml.parsers import expat
 
 from deepsentinel.errors import SourceError
 
-# Downloaders put a product into a folder of its own, and people put those into folders by year.
-DEPTH = 3
 # The largest annotation of any Sentinel product has a few MB; an archive may claim anything.
 MOST_XML_BYTES = 128 * 1024 * 1024
-# What archives and loose rasters of Sentinel data are called; others that lie about are none of our business.
-SENTINEL = re.compile(r"(^|[^A-Za-z0-9])(S[12][A-D]_|OPERA_L2_RTC-S1)", re.I)
-RASTERS = (".tif", ".tiff")
 SIGNS = re.compile(r"(^|/)(MTD_MSIL(1C|2A)\.xml|manifest\.safe|S2\w_(OPER|USER)_MTD_SAFL(1C|2A)_[^/]*\.xml)$")
 
 
@@ -207,67 +202,7 @@ def has_jpeg2000() -> bool:
         return any("JP2" in name or "JPEG2000" in name for name in env.drivers())
 
 
-# -- finding products --------------------------------------------------------------------------------------------------
-
-
-def find_paths(location: Path) -> Iterator[Path]:
-    """Every product folder, archive and raster at or below a location."""
-    if location.is_file():
-        # Somebody who points at the metadata means the product.
-        yield location.parent if SIGNS.search(location.name) else location
-        return
-    if is_product_folder(location):
-        yield location
-        return
-    for folder, below, files in os.walk(location):
-        here = Path(folder)
-        # A corpus that lies beside the products has thousands of folders, and none of them is one.
-        below[:] = sorted(name for name in below if not name.startswith(".") and not name.endswith(".zarr"))
-        products = [name for name in below if is_product_folder(here / name)]
-        yield from (here / name for name in products)
-        deep = len(here.relative_to(location).parts) + 1
-        below[:] = [name for name in below if name not in products and deep < DEPTH]
-        for name in sorted(files):
-            if name.startswith("."):
-                continue
-            is_zip = name.lower().endswith(".zip")
-            # A raster may have the name of its band only, in a folder that has the scene's.
-            named = SENTINEL.search(name if is_zip else f"{here.name}/{name}")
-            if (is_zip and (named or _holds_product(here / name))) or (name.lower().endswith(RASTERS) and named):
-                yield here / name
-
-
-def _holds_product(archive: Path) -> bool:
-    """Whether an archive that is called anything is a product."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            return any(SIGNS.search(name) for name in file.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
-
-
-def is_product_folder(path: Path) -> bool:
-    """Whether a folder is a product: by its ending, or by the metadata in it."""
-    try:
-        if not path.is_dir():
-            return False
-        return path.suffix.lower() == ".safe" or any(
-            SIGNS.search(entry.name) and entry.is_file() for entry in path.iterdir()
-        )
-    except OSError:  # every disk has a folder that is not for us to look into; what cannot be listed is none
-        return False
-
-
-def may_hold_products(location: Path) -> bool:
-    """Whether a path that a user named is worth opening as downloaded products.
-
-    >>> may_hold_products(Path("no/such/folder"))
-    False
-    """
-    if location.is_file():
-        known = (".zip", *RASTERS)
-        return location.suffix.lower() in known or SIGNS.search(location.name) is not None
-    return location.is_dir() and next(find_paths(location), None) is not None
+# -- products ----------------------------------------------------------------------------------------------------------
 
 
 def stamp_of(path: Path) -> tuple[tuple[int, int], ...]:

@@ -92,7 +92,10 @@ def _item(product: Product, root: Element, tile: Element, granule: str, *, alone
         cloud = number(root, "Cloud_Coverage_Assessment")
     # What Sen2Cor made of another product states the names of both.
     uri = text(root, "PRODUCT_URI", f"PRODUCT_URI_{level[1:]}")
-    name = _own_name(uri, product.name)
+    stated = _own_name(uri, "")
+    name = stated or product.name
+    # A folder may hold one tile of a product of many, whose name holds none.
+    own = alone and (not stated or named is None or named[1] in stated)
     absolute = re.search(r"_A?(\d{6})_", f"{datatake.get('datatakeIdentifier') if datatake is not None else ''}_")
     properties: dict[str, Any] = {
         "datetime": when,
@@ -122,7 +125,7 @@ def _item(product: Product, root: Element, tile: Element, granule: str, *, alone
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
-        "id": name if alone else f"{name}_T{named[1] if named else granule}",
+        "id": name if own else f"{name}_T{named[1] if named else granule}",
         "collection": f"sentinel-2-{level.lower()}",
         "geometry": shapely.geometry.mapping(geometry),
         "properties": {name: value for name, value in properties.items() if value is not None},

@@ -16,9 +16,9 @@ import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 
 from deepsentinel.errors import DeepSentinelError, ReadError, SourceError
 from deepsentinel.files import TEMPORARY_PREFIX, atomic_folder, cache_dir, trim_cache
-from deepsentinel.progress import progress
 from deepsentinel.sources.engine.warp import compose
-from deepsentinel.sources.patience import check_wanted, wait
+from deepsentinel.sources.patience import check_wanted, telling, wait
 
 from .calibration import Calibration
 from .places import Floats, Places
@@ -149,21 +148,36 @@ def map_grid(places: Places, spacing_m: float) -> tuple[Affine, tuple[int, int]]
 def render(radar: Radar, places: Places, folder: Path) -> None:
     """All files of a scene into a folder."""
     check_wanted()
-    affine, (rows, cols) = map_grid(places, radar.spacing_m)
-    nodes = _nodes(places, affine, (rows, cols))
-    inner = places.angle(*(side.ravel() for side in nodes))
-    angle = inner.reshape(nodes[0].shape)[1:-1, 1:-1].astype("float32")
-    coarse = compose(affine, Affine.scale(NODE_PX))
-    _write(folder / "angle.tif", angle, coarse, places.crs, "incidence angle, degrees")
-    for band in sorted(radar.files):
-        check_wanted()
-        calibration = calibration_of(radar, band)
-        with _image(radar, band, folder) as image:
-            plain = folder / f"{band}-plain.tif"
-            _warp(image, plain, calibration, nodes, affine, (rows, cols), radar, places.crs, band)
-        check_wanted()
-        _copy(plain, folder / f"{band.lower()}.tif")
-        plain.unlink()
+    affine, shape = map_grid(places, radar.spacing_m)
+
+    def steps() -> Generator[None, None, None]:
+        nodes = _nodes(places, affine, shape)
+        inner = places.angle(*(side.ravel() for side in nodes))
+        angle = inner.reshape(nodes[0].shape)[1:-1, 1:-1].astype("float32")
+        coarse = compose(affine, Affine.scale(NODE_PX))
+        _write(folder / "angle.tif", angle, coarse, places.crs, "incidence angle, degrees")
+        for band in sorted(radar.files):
+            check_wanted()
+            calibration = calibration_of(radar, band)
+            with _image(radar, band, folder) as image:
+                plain = folder / f"{band}-plain.tif"
+                yield from _warp(image, plain, calibration, nodes, affine, shape, radar, places.crs, band)
+            check_wanted()
+            _copy(plain, folder / f"{band.lower()}.tif")
+            plain.unlink()
+            yield from [None] * copying
+
+    blocks = len(_corners(shape))
+    copying = blocks // 2  # It takes so long, with its overviews.
+    total = len(radar.files) * (blocks + copying)
+    with closing(steps()) as each:
+        for _ in telling(each, total=total, what=f"placing {radar.product.name[:32]}, once", unit="block"):
+            pass
+
+
+def _corners(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Where the blocks of the map begin."""
+    return [(row, col) for row in range(0, shape[0], BLOCK_PX) for col in range(0, shape[1], BLOCK_PX)]
 
 
 def _nodes(places: Places, affine: Affine, shape: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -226,7 +240,8 @@ def _warp(
     radar: Radar,
     crs: str,
     band: str,
-) -> None:
+) -> Iterator[None]:
+    """One band on the map, block by block."""
     import rasterio
     from rasterio.windows import Window
 
@@ -244,7 +259,6 @@ def _warp(
         # Negative where speckle falls below the mean noise: cut here, every average of dark sea would be too bright.
         return corner, between(power, line - lines.start, pixel - pixels.start)
 
-    corners = [(row, col) for row in range(0, shape[0], BLOCK_PX) for col in range(0, shape[1], BLOCK_PX)]
     try:
         with (
             rasterio.open(
@@ -253,13 +267,12 @@ def _warp(
             ) as file,
             ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool,
         ):  # fmt: skip
-            done = _ahead(pool, one, corners)
-            what = f"placing {radar.product.name[:32]} {band}"
             try:
-                for (row, col), block in progress(done, total=len(corners), what=what, unit="block"):
+                for (row, col), block in _ahead(pool, one, _corners(shape)):
                     check_wanted()
                     if block is not None:
                         file.write(block, 1, window=Window(col, row, block.shape[1], block.shape[0]))
+                    yield
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # what was to come next is not waited for
                 raise
