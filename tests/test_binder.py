@@ -65,9 +65,8 @@ print(json.dumps({"peak_gb": peak, "pixels": m.patch.sizes["x"] * m.patch.sizes[
 """
 
 
-@pytest.mark.parametrize(
-    "done", [pytest.param("", id="explored"), pytest.param(TRAINING, id="trained", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("done", [pytest.param("", id="explored"), pytest.param(TRAINING, id="trained")])
 def test_the_explorers_kernel_fits_into_binders_memory(done: str, tmp_path: Path) -> None:
     start = [ROOT / "binder" / "start", sys.executable, "-c"]
     # As in the image: who builds the world in the kernel keeps some of the memory that it took.

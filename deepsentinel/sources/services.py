@@ -6,6 +6,7 @@ How long a token lasts has changed over the years (45 minutes, 8 hours, a day), 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -22,7 +23,8 @@ from deepsentinel.errors import SourceError
 from .assets import Item
 from .presets import Preset
 from .stac import StacSource
-from .web import HttpError, get_bytes, is_json, shown
+from .web import BUSY, HttpError, get_bytes, is_json, shown
+from .wire import LEFT_ALONE_S
 
 BLOB_HOST = re.compile(r"([a-z0-9]+)\.blob\.core\.windows\.net$")
 # A read that starts with this much left is over before the token is.
@@ -64,12 +66,13 @@ class TokenSigner:
         self._clock = clock
         self._sleep = sleep
         self._tokens: dict[tuple[str, str], Token] = {}
+        self._failed: dict[tuple[str, str], tuple[float, str]] = {}
         self._locks: dict[tuple[str, str], Lock] = {}
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:  # tokens go along: workers that each asked for their own would be turned away
-            return {**vars(self), "_tokens": dict(self._tokens), "_locks": {}, "_lock": None}
+            return {**vars(self), "_tokens": dict(self._tokens), "_failed": {}, "_locks": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=Lock())
@@ -92,6 +95,7 @@ class TokenSigner:
         """Drop every token: they were refused."""
         with self._lock:
             self._tokens.clear()
+            self._failed.clear()
 
     def _token(self, place: tuple[str, str]) -> Token:
         with self._lock:
@@ -100,7 +104,17 @@ class TokenSigner:
         with lock:
             token = self._tokens.get(place)
             if token is None or token.expires_s - self._clock() < SPARE_S:
-                token = self._tokens[place] = self._fetch(place)
+                # All tries take two minutes: the next file of a long table need not take them again.
+                since, told = self._failed.get(place, (-math.inf, ""))
+                if time.monotonic() - since < LEFT_ALONE_S:
+                    raise SourceError(f"{told} It is asked again after {LEFT_ALONE_S:.0f} s.")
+                try:
+                    token = self._tokens[place] = self._fetch(place)
+                except SourceError as error:
+                    # What was refused for good, such as a wrong key, is refused at once, and may be mended at once.
+                    if not isinstance(error.__cause__, HttpError) or error.__cause__.status in BUSY:
+                        self._failed[place] = time.monotonic(), str(error)
+                    raise
             return token
 
     def _fetch(self, place: tuple[str, str]) -> Token:

@@ -404,6 +404,7 @@ def test_killed_outright_it_goes_on_where_it_was(shop, tmp_path):
     assert shop.bytes_sent() == sum(len(one.data) for one in shop.products) - 1_500_000
 
 
+@pytest.mark.long
 def test_two_processes_bring_each_product_once(shop, tmp_path):
     shop.slow_s = 6.0  # long enough for both to be at it
     running = child(tmp_path / "out")

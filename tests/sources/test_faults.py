@@ -23,7 +23,7 @@ from stac_builders import MADE_AOI, made_dn, made_grid
 
 import deepsentinel as ds
 from deepsentinel.errors import ReadError, SourceError
-from deepsentinel.sources import patience, web, wire
+from deepsentinel.sources import patience, services, web, wire
 from deepsentinel.sources.engine import Want, read_wants, remote
 from deepsentinel.sources.patience import reading_until
 from deepsentinel.sources.presets import PLANETARY_COMPUTER
@@ -46,7 +46,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting costs next to nothing; it is counted elsewhere."""
     monkeypatch.setattr(remote, "BACKOFF_S", 0.01)
     sleep = time.sleep
-    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=lambda wait_s: sleep(min(wait_s, 0.01))))
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=lambda wait_s: sleep(min(wait_s, 0.001))))
 
 
 def once(fault: str, path: str = B04, *, block: bool | None = None) -> Any:
@@ -340,7 +340,9 @@ def tokens(service: FaultService) -> int:
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_a_token_is_asked_for_again(service: FaultService, signed: SignedSource, fault: str) -> None:
+def test_a_token_is_asked_for_again(
+    service: FaultService, signed: SignedSource, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service.plan = lambda request: fault if request.path.startswith("/token") and request.nth == 1 else None
     np.testing.assert_array_equal(read(signed)["B04"], made_dn("B04", 0))
     assert tokens(service) == 2
@@ -349,6 +351,14 @@ def test_a_token_is_asked_for_again(service: FaultService, signed: SignedSource,
     with pytest.raises(SourceError, match="token") as problem:
         read(signed)
     assert "sig=" not in str(problem.value)
+    # What took all tries is known for a while, and found out anew after it.
+    asked = tokens(service)
+    with pytest.raises(SourceError, match=r"token.* asked again after"):
+        read(signed)
+    assert tokens(service) == asked
+    service.plan = lambda request: None
+    monkeypatch.setattr(services, "LEFT_ALONE_S", 0.0)
+    np.testing.assert_array_equal(read(signed)["B04"], made_dn("B04", 0))
 
 
 def test_half_a_token_is_not_told(service: FaultService, signed: SignedSource) -> None:
