@@ -11,7 +11,7 @@ import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parcels_kit import grid, lattice, pixel_boxes
 
@@ -76,8 +76,12 @@ def test_every_pixel_of_any_shape_is_what_shapely_says(affine: Affine) -> None:
 @given(
     st.lists(st.tuples(st.integers(-3, 15), st.integers(-3, 15)), min_size=3, max_size=9), st.sampled_from([1, 2, 3])
 )
+@example([(8, 8), (-1, 2), (14, 12), (0, 0), (10, 9)], 3)
 def test_corners_and_edges_on_the_lines_between_pixels(corners: list[tuple[int, int]], part: int) -> None:
-    polygon = shapely.make_valid(shapely.Polygon(np.array(corners) / part), method="structure", keep_collapsed=False)
+    valid = shapely.make_valid(shapely.Polygon(np.array(corners) / part), method="structure", keep_collapsed=False)
+    # Parts thinner than a number is exact are nothing; shapely cuts a whole corner off a pixel with them.
+    parts = shapely.get_parts(valid)
+    polygon = shapely.multipolygons(parts[shapely.area(parts) > 1e-9])
     if polygon.is_empty:
         return
     shapes, affine, shape = np.array([polygon]), Affine(1, 0, 0, 0, -1, 9), (9, 11)
